@@ -1,0 +1,34 @@
+# Each target sets up what it needs: a virtual environment in .venv with the locked packages.
+.PHONY: repro test test-fast lint bench setup
+.DEFAULT_GOAL := repro
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SETUP := .venv/.installed
+# Stages are run as `python -m stages.NAME`: the environment's python has to be the first one found.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+repro: $(SETUP)
+	dvc repro
+	@python -m stages.show
+
+test: $(SETUP)
+	pytest --numprocesses 2 --dist loadfile
+
+test-fast: $(SETUP)
+	pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+lint: $(SETUP)
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(SETUP)
+	python -m benchmarks.train_step
+	python -m benchmarks.generation
+
+setup: $(SETUP)
+
+$(SETUP): requirements.lock
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	touch $@

@@ -1,0 +1,347 @@
+"""The parameters of a run, typed and validated: `params.yaml` as values that stages can trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.common.errors import UserError
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and wrong types are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Model(Section):
+    """Which base model is tuned."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="a key of models.yaml")]
+    """The base model: a key of models.yaml."""
+
+
+class Quantization(Section):
+    """How the base model is held in memory."""
+
+    load_in_4bit: bool
+    """Hold the frozen base in 4 bits; false holds it in `compute_dtype`."""
+    type: Literal["nf4", "fp4"]
+    """The 4-bit data type."""
+    double_quant: bool
+    """Quantise the quantisation constants too: 0.4 bit a weight less."""
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """What products are computed in; auto is bfloat16 where the device has it."""
+
+
+class Data(Section):
+    """The tables that come in, and the submission that goes out."""
+
+    source: Name
+    """The folder with train.csv, dev.csv and test.csv."""
+    limit: Count
+    """Rows kept of each table, from the top; 0 keeps all."""
+    submission_index: bool
+    """Write the unnamed index column before fname, as the published sample has it."""
+
+
+class Clean(Section):
+    """How noise is removed."""
+
+    rules: Name
+    """The table of denoise rules."""
+    fix_spacing: bool
+    """Close up spaces before punctuation and doubled spaces."""
+
+
+class Llm(Section):
+    """The server that paraphrasing and synthesizing ask."""
+
+    base_url: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[^\s/:]+(:\d{1,4}|:[1-5]\d{4})?(/\S*)?$",
+            description="an address such as http://localhost:8000/v1",
+        ),
+    ]
+    """Any server that speaks the OpenAI protocol."""
+    model: Name
+    """The model that the server is asked for."""
+    api_key_env: Annotated[
+        str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", description="the name of a variable such as UPSTAGE_API_KEY")
+    ]
+    """The variable of .env, or of the environment, that holds the key."""
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    """Sampling temperature."""
+    max_tokens: Positive
+    """The longest answer, in tokens."""
+    concurrency: Annotated[int, Field(ge=1, le=256)]
+    """Requests under way at once."""
+    timeout: Annotated[float, Field(gt=0)]
+    """Seconds before a request is given up."""
+
+
+class Paraphrase(Section):
+    """Training rows in other words, by the LLM."""
+
+    n: Count
+    """Training rows to rewrite; 0 skips it."""
+
+
+class SpeakerSwap(Section):
+    """Training rows with their speakers exchanged."""
+
+    n: Count
+    """Training rows to repeat with speakers exchanged; 0 skips it."""
+    keep_first_speaker: bool
+    """Keep the corpus rule that #Person1# speaks first, by letting the first two speakers trade places."""
+
+
+class Synthesize(Section):
+    """New dialogues, by the LLM."""
+
+    n: Count
+    """New dialogues to write; 0 skips it."""
+    few_shot: Annotated[int, Field(ge=1, le=8)]
+    """Training rows shown as examples in each request."""
+
+
+class Augment(Section):
+    """What is added to the training rows."""
+
+    llm: Llm
+    paraphrase: Paraphrase
+    speaker_swap: SpeakerSwap
+    synthesize: Synthesize
+
+
+class Prompt(Section):
+    """What the model reads, in training and in generation."""
+
+    instruction: Name
+    """What the model is asked to do."""
+    max_tokens: Annotated[int, Field(ge=64)]
+    """The longest prompt, in tokens; a longer dialogue loses turns from its middle, a summary never."""
+    few_shot: Annotated[int, Field(ge=0, le=8)]
+    """Original training rows shown before the dialogue; they are held out of training."""
+
+
+class Lora(Section):
+    """The adapter."""
+
+    r: Annotated[int, Field(ge=1, le=1024)]
+    """Rank."""
+    alpha: Annotated[float, Field(gt=0)]
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the adapter's inputs that is zeroed while training."""
+    target_modules: Annotated[
+        Name | Annotated[list[Name], Field(min_length=1)],
+        Field(description="all-linear, or a list of the names of layers"),
+    ]
+    """`all-linear`, or the names of the linear layers that get an adapter."""
+
+
+class Train(Section):
+    """How the adapter is trained."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the training rows."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    """The peak of the cosine schedule."""
+    batch_size: Positive
+    """Rows in a micro-batch."""
+    gradient_accumulation_steps: Positive
+    """Micro-batches in a step."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """AdamW's weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    """Gradients are scaled down to this norm."""
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
+    """The optimizer; the 8-bit ones need less memory."""
+    gradient_checkpointing: Literal["auto", "always", "never"]
+    """Recompute activations to save memory; auto does so for bases of over a billion weights."""
+    eval_steps: Positive
+    """Steps between evaluations, which are also checkpoints."""
+    early_stopping_patience: Count
+    """Evaluations without a better loss before training stops; 0 never stops early."""
+    save_total_limit: Positive
+    """Checkpoints kept while training, beside the best."""
+    preview_samples: Count
+    """Dev dialogues summarised and scored after each evaluation."""
+
+
+class Decoding(Section):
+    """How summaries are generated."""
+
+    batch_size: Positive
+    """Dialogues generated at once."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
+    """The longest summary, in tokens."""
+    num_beams: Annotated[int, Field(ge=1, le=32)]
+    """Beams; 1 is greedy."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)]
+    """Above 0 longer beams win, below 0 shorter ones."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)]
+    """Above 1 tokens already seen get less likely."""
+    tune: bool
+    """Search `tune_num_beams` and `tune_length_penalty` on dev; false takes the settings above as they are."""
+    tune_samples: Positive
+    """Dev dialogues that the search uses."""
+    tune_num_beams: Annotated[list[Annotated[int, Field(ge=1, le=32)]], Field(min_length=1)]
+    """Beams to try."""
+    tune_length_penalty: Annotated[list[Annotated[float, Field(ge=-10, le=10)]], Field(min_length=1)]
+    """Length penalties to try, with each number of beams above 1."""
+
+
+class Evaluate(Section):
+    """How summaries are scored."""
+
+    morphemes: Literal["kiwi"]
+    """The analyser behind the morpheme-level scores."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seeds every shuffle, initialisation and dropout."""
+    model: Model
+    quantization: Quantization
+    data: Data
+    clean: Clean
+    augment: Augment
+    prompt: Prompt
+    lora: Lora
+    train: Train
+    decoding: Decoding
+    evaluate: Evaluate
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate all of params.yaml, so that a mistake anywhere in it stops the run before any work.
+
+    YAML 1.2 rules apply: `1e-05`, which `dvc exp run -S` writes, is a number.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or one of its values is not allowed. The message names the
+            key, its value and what is allowed.
+    """
+    return validate(Params, read_yaml(path), f"{path}: ")
+
+
+def validate(section: type[S], values: dict[str, Any], where: str) -> S:
+    """Check the values of a section; `where` names their file, and stands before the key in a message.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value is not allowed.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise UserError(where + _first_problem(error, section, values)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML 1.2 file.
+
+    Raises:
+        UserError: the file is missing, is not UTF-8, is not YAML, or holds no mapping.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's top folder") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as UTF-8") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date or a number that no calendar or computer has
+        raise UserError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no keys; restore it with `git checkout {path}`")
+    return values
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def show(value: Any) -> str:
+    """A value on one line, as YAML has it: `true`, `null`, `"text"`; a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _first_problem(error: ValidationError, section: type[Section], values: dict[str, Any]) -> str:
+    problems = error.errors(include_url=False)
+    # A misspelt key is unknown and missing at once: the unknown one says more.
+    problem = next((p for p in problems if p["type"] in ("extra_forbidden", "invalid_key")), problems[0])
+    path, schema = _schema_at(section, problem["loc"])
+    if problem["type"] == "invalid_key":
+        return f"{'.'.join([*path, show(problem['input'])])}: not a text; allowed: {', '.join(schema['properties'])}"
+    if problem["type"] == "extra_forbidden":
+        key = ".".join(map(str, problem["loc"]))
+        return f"{key} = {show(problem['input'])}: unknown key; allowed: {', '.join(schema['properties'])}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(path)}: missing; allowed: {describe(schema)}"
+    value: Any = values
+    for key in path:
+        value = value[key]
+    return f"{'.'.join(path)} = {show(value)}: allowed: {describe(schema)}"
+
+
+def _schema_at(section: type[Section], keys: tuple[int | str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """The longest path of `keys` that the section knows, without what lists and unions add, and its JSON schema."""
+    root = section.model_json_schema()
+    schema: dict[str, Any] = root
+    path: list[str] = []
+    for key in keys:
+        if key not in schema.get("properties", {}):
+            break
+        path.append(str(key))
+        schema = schema["properties"][key]
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].split("/")[-1]]
+    return path, schema
+
+
+def describe(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON schema allows: `an integer from 1 to 1024`."""
+    if "properties" in schema:
+        return f"a section with the keys {', '.join(schema['properties'])}"
+    if "description" in schema:
+        return str(schema["description"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema["type"]
+    if kind == "array":
+        return f"a list that is not empty, each {describe(schema['items'])}"
+    if kind == "boolean":
+        return "true or false"
+    if kind == "string":
+        return "a text that is not empty"
+    return f"{'an integer' if kind == 'integer' else 'a number'} {_bounds(schema)}".rstrip()
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    if "minimum" in schema and "maximum" in schema:
+        return f"from {schema['minimum']} to {schema['maximum']}"
+    words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)

@@ -1,0 +1,39 @@
+"""What a run ends with: its scores beside the extractive baselines, and where its files are."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+
+_FILES = """\
+adapter      models/adapter
+predictions  data/predictions
+submission   data/submission.csv
+metrics      metrics/eval/metrics.json
+exploration  metrics/figures/explore.html"""
+
+
+def summary_table(metrics: dict[str, Any]) -> str:
+    """Write the contents of metrics/eval/metrics.json as text.
+
+    The columns `word` and `morpheme` are the mean of ROUGE-1, ROUGE-2 and ROUGE-L, and R-1, R-2 and R-L are
+    those at morpheme level. A split that has no scores has no references.
+    """
+    return "\n\n".join([*(_split_table(split, metrics.get(split)) for split in SPLITS), _FILES])
+
+
+def _split_table(split: str, scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return _line(split, "no references: predicted, not scored")
+    morpheme = [f"{scores['morpheme'][name]:.2f}" for name in ("final", "rouge1", "rouge2", "rougeL")]
+    lines = [
+        _line(split, "word", "morpheme", "R-1", "R-2", "R-L"),
+        _line("model", f"{scores['word']['final']:.2f}", *morpheme),
+        *(_line(name, "", f"{baseline['final']:.2f}") for name, baseline in scores["baselines"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, *cells: str) -> str:
+    return f"{name:10}" + "".join(f"{cell:>10}" for cell in cells)

@@ -1,0 +1,195 @@
+"""Train the QLoRA adapter: `python -m stages.train` writes models/adapter and models/training.
+
+Run again after an interruption, it goes on from the last checkpoint and ends in the same weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from dvclive import Live
+from peft import LoraConfig
+from transformers import EarlyStoppingCallback, PreTrainedModel
+from trl import SFTConfig
+
+from stages.common.adapter import save_adapter, target_modules
+from stages.common.checkpoints import MarkComplete, is_last, last_checkpoint, run_folder
+from stages.common.errors import UserError, run_stage
+from stages.common.files import read_json, remove, replacing, write_json
+from stages.common.model import compute_dtype, load_base, load_tokenizer
+from stages.common.params import Params, load_params
+from stages.common.preview import Preview
+from stages.common.prompt import Example, PromptBuilder, PromptSettings, choose_examples
+from stages.common.tables import read_table, references
+from stages.common.tracking import Speedometer, TrackWithLive
+from stages.common.trainer import CompletionCollator, SummaryTrainer, TrainingRow
+
+MANIFEST = Path("models/base.json")
+TRAIN = Path("data/merged/train.csv")
+DEV = Path("data/clean/dev.csv")
+ADAPTER = Path("models/adapter")
+LOGS = Path("models/training")
+SPEED = Path("metrics/train/speed.json")
+LARGE = 1_000_000_000
+"""Weights from which `gradient_checkpointing: auto` recomputes activations."""
+
+logger = logging.getLogger(__name__)
+
+
+def prompt_settings(params: Params, train: pd.DataFrame, base: dict[str, Any]) -> PromptSettings:
+    """The prompt's settings, with few-shot examples drawn from original training rows."""
+    original = train[train["source"] == "original"].sort_values("fname")
+    examples = [Example(row.fname, row.dialogue, row.summary) for row in original.itertuples(index=False)]
+    return PromptSettings(
+        style=base["prompt"],
+        instruction=params.prompt.instruction,
+        max_tokens=params.prompt.max_tokens,
+        stop_token=base.get("stop_token"),
+        examples=choose_examples(examples, params.prompt.few_shot, params.seed),
+    )
+
+
+def without_examples(train: pd.DataFrame, examples: tuple[Example, ...]) -> pd.DataFrame:
+    """Leave out the rows shown as few-shot examples, and their augmented copies: a prompt must not tell its summary."""
+    # A copy is named after its origin: `train_7.swap`.
+    origin = train["fname"].where(train["source"] == "original", train["fname"].str.rpartition(".")[0])
+    kept = train[~origin.isin([example.fname for example in examples])]
+    if examples:
+        logger.info("%d of %d rows held out: few-shot examples and copies of them", len(train) - len(kept), len(train))
+    return kept
+
+
+def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[str]) -> Dataset:
+    """Token ids and labels, one row a dialogue."""
+    rows = [
+        TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary)).as_features()
+        for dialogue, summary in zip(dialogues, summaries, strict=True)
+    ]
+    truncated = sum(builder.is_truncated(dialogue) for dialogue in dialogues)
+    if truncated:
+        logger.info("%d of %d dialogues lose turns to prompt.max_tokens", truncated, len(rows))
+    return Dataset.from_list(rows)
+
+
+def sft_config(params: Params, run: Path, model: PreTrainedModel) -> SFTConfig:
+    """TRL's settings for this run."""
+    train = params.train
+    recompute = {"always": True, "never": False, "auto": model.num_parameters() > LARGE}[train.gradient_checkpointing]
+    return SFTConfig(
+        output_dir=str(run),
+        seed=params.seed,
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optimizer,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        gradient_checkpointing=recompute,
+        # The base is loaded in its compute dtype and PEFT casts at the adapter, so autocast has nothing to add;
+        # float16 needs it for loss scaling.
+        bf16=False,
+        fp16=compute_dtype(params.quantization.compute_dtype) is torch.float16,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        eval_strategy="steps",
+        eval_steps=train.eval_steps,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=train.eval_steps,
+        save_total_limit=train.save_total_limit,
+        load_best_model_at_end=True,
+        # Early stopping goes on counting where an interrupted training left off.
+        restore_callback_states_from_checkpoint=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        report_to="none",
+    )
+
+
+def main() -> None:
+    params = load_params()
+    if torch.cuda.device_count() > 1:
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES: {torch.cuda.device_count()} GPUs are visible and training uses one; "
+            "put CUDA_VISIBLE_DEVICES=0 before the command"
+        )
+    train, dev = read_table(TRAIN, "train"), read_table(DEV, "dev")
+    base = read_json(MANIFEST)
+    settings = prompt_settings(params, train, base)
+    train = without_examples(train, settings.examples)
+    identity = params.model_dump(include={"seed", "quantization", "prompt", "lora", "train"})
+    identity["max_new_tokens"] = params.decoding.max_new_tokens
+    run = run_folder(identity, [TRAIN, DEV, MANIFEST])
+    checkpoint = last_checkpoint(run)
+    if checkpoint:
+        logger.info("Going on from %s of an interrupted training", checkpoint.name)
+
+    builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
+    model = load_base(MANIFEST, params.quantization)
+    dev_references = references(dev)
+    preview = Preview(
+        builder,
+        dev["fname"].tolist(),
+        dev["dialogue"].tolist(),
+        dev_references,
+        n=params.train.preview_samples,
+        max_new_tokens=params.decoding.max_new_tokens,
+        batch_size=params.train.batch_size,
+        folder=run / "previews",
+    )
+    speed = Speedometer()
+    remove(SPEED)
+    with replacing(LOGS) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+        trainer = SummaryTrainer(
+            model=model,
+            args=sft_config(params, run, model),
+            train_dataset=training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist()),
+            eval_dataset=training_rows(builder, dev["dialogue"].tolist(), [refs[0] for refs in dev_references]),
+            data_collator=CompletionCollator(builder.pad_id),
+            processing_class=builder.tokenizer,
+            peft_config=LoraConfig(
+                r=params.lora.r,
+                lora_alpha=params.lora.alpha,
+                lora_dropout=params.lora.dropout,
+                target_modules=target_modules(params.lora.target_modules, model),
+                task_type="CAUSAL_LM",
+            ),
+            callbacks=[MarkComplete(), TrackWithLive(live), speed],
+            preview=lambda step: preview.run(trainer.model, step),
+        )
+        if params.train.early_stopping_patience:
+            trainer.add_callback(EarlyStoppingCallback(params.train.early_stopping_patience))
+        if checkpoint and is_last(checkpoint):
+            # What is left to do is to load the best weights.
+            trainer.args.num_train_epochs = 0
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        live.log_metric("best/step", trainer.state.best_global_step, plot=False)
+        live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
+        live.log_metric("rows", len(train), plot=False)
+        preview.copy_to(logs / "previews")
+    with replacing(ADAPTER) as adapter:
+        adapter.mkdir()
+        save_adapter(trainer.model, adapter, base.get("repo", base["name"]))
+        settings.save(adapter)
+    if speed.steps:
+        report = speed.report(trainer.state.num_input_tokens_seen)
+        write_json(SPEED, report)
+        logger.info("%s tokens/s, peak memory %s GiB", report["tokens_per_second"], report["peak_memory_gib"])
+    remove(run)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,139 @@
+"""A copy of the repository as its own Git and DVC repository, small enough to run whole in a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.tiny import build_tiny_checkpoint
+
+ROOT = Path(__file__).parents[1]
+TINY = "tiny"
+CHECKPOINT = Path("models/weights/tiny")
+SMALL = {
+    "model": {"name": TINY},
+    "data": {"limit": 12},
+    "augment": {"speaker_swap": {"n": 4}},
+    "lora": {"r": 4, "dropout": 0.1},
+    "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2},
+    "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},
+}
+
+
+class Clone:
+    """The files that Git tracks, or would, committed in a folder of their own; the base model is a tiny one."""
+
+    def __init__(self, folder: Path, *, small: bool = True) -> None:
+        self.folder = folder
+        self.copy_files()
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        if small:
+            self.edit("models.yaml", {TINY: _entry()})
+            self.edit("params.yaml", SMALL)
+            build_tiny_checkpoint(folder / CHECKPOINT)
+        for command in (
+            ["init", "-q", "-b", "main"],
+            ["config", "user.name", "Test"],
+            ["config", "user.email", "test@example.com"],
+        ):
+            self.git(*command)
+        self.commit("start")
+
+    def copy_files(self) -> None:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                target = self.folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+
+    def link_environment(self) -> None:
+        """Give `make` the environment that runs the tests, in place of one that it would install."""
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        stamp = Path(sys.prefix) / ".installed"
+        if not stamp.exists():
+            stamp.touch()
+        # Older than the stamp, whatever its age: nothing is to be installed.
+        os.utime(self.folder / "requirements.lock", (0, 0))
+
+    def edit(self, name: str, changes: dict[str, Any]) -> None:
+        """Merge changes into a YAML file."""
+        yaml = YAML()
+        values = yaml.load(self.folder / name)
+        _merge(values, changes)
+        yaml.dump(values, self.folder / name)
+
+    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user with the environment activated would."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment(**env), capture_output=True, text=True, timeout=900
+        )
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        return done
+
+    def environment(self, **env: str) -> dict[str, str]:
+        own = {key: value for key, value in os.environ.items() if key not in ("DVC_ROOT", "PYTHONPATH")}
+        scripts = str(Path(sys.executable).parent)
+        # The tiny model's products are too small to share, and threads of two test processes wait for one another.
+        own["OMP_NUM_THREADS"] = "1"
+        return {**own, "PATH": f"{scripts}{os.pathsep}{own['PATH']}", "NO_COLOR": "1", "COLUMNS": "200", **env}
+
+    def dvc(self, *args: str, check: bool = True, **env: str) -> str:
+        done = self.run("dvc", *args, check=check, **env)
+        return done.stdout + done.stderr
+
+    def git(self, *args: str) -> str:
+        return self.run("git", *args).stdout
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+
+    def wait_for_queue(self, seconds: int = 600) -> str:
+        """Wait until no queued experiment is left; what `dvc queue status` says then."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            status = self.dvc("queue", "status")
+            if "Queued" not in status and "Running" not in status:
+                return status
+            time.sleep(1)
+        raise AssertionError(status)
+
+    def restore(self) -> None:
+        """Go back to the last commit, outputs included."""
+        self.git("checkout", "-q", "--", ".")
+        self.dvc("checkout")
+
+    def bytes(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+
+def _entry() -> dict[str, Any]:
+    return {
+        "source": "local",
+        "path": str(CHECKPOINT),
+        "prompt": "plain",
+        "max_length": 2048,
+        "licence": "apache-2.0",
+    }
+
+
+def _merge(values: Any, changes: dict[str, Any]) -> None:
+    for key, change in changes.items():
+        if isinstance(change, dict) and key in values:
+            _merge(values[key], change)
+        else:
+            values[key] = change

@@ -1,0 +1,85 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.common.files import write_json
+from tests.clone import Clone
+from tests.fake_openai import KEY, FakeOpenAI
+from tests.tiny import build_tiny_checkpoint
+from tests.tiny_project import build_project
+
+
+@pytest.fixture(scope="session")
+def llm() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A small copy of the repository in which `make repro` has run and its results are committed."""
+    clone = Clone(tmp_path_factory.mktemp("finished") / "repository")
+    clone.link_environment()
+    clone.run("make", "repro")
+    clone.commit("results")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def lock(finished: Clone) -> bytes:
+    """The dvc.lock that the copy's first run ended in."""
+    _, results, *_ = finished.git("rev-list", "--reverse", "HEAD").split()
+    return finished.git("show", f"{results}:dvc.lock").encode()
+
+
+@pytest.fixture(scope="session")
+def with_llm(finished: Clone, llm: FakeOpenAI) -> Clone:
+    """The finished copy, its parameters pointing at a server on loopback whose key is in `.env`."""
+    finished.edit("params.yaml", {"augment": {"llm": {"base_url": llm.base_url}}})
+    (finished.folder / ".env").write_text(f"UPSTAGE_API_KEY={KEY}\n")
+    finished.dvc("repro")
+    finished.commit("a server on loopback")
+    return finished
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The tiny model's products are too small to share; on a busy machine threads would wait for one another."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without a chat template."""
+    return build_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a chat template."""
+    return build_tiny_checkpoint(tmp_path_factory.mktemp("tiny_chat"), chat=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of the tiny checkpoint, for tests that need no project around it."""
+    manifest = tmp_path_factory.mktemp("manifest") / "base.json"
+    write_json(manifest, {"name": "tiny", "source": "local", "path": str(tiny_checkpoint), "prompt": "plain"})
+    return manifest
+
+
+@pytest.fixture
+def tiny_project(
+    tiny_checkpoint: Path, tiny_chat_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The working folder, with a project as tests/tiny_project.py builds it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    build_project({"plain": tiny_checkpoint, "chat": tiny_chat_checkpoint})
+    return tmp_path

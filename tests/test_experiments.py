@@ -1,0 +1,98 @@
+"""Experiments: what reruns, what is refused, and what queued runs find."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tests.clone import Clone
+from tests.fake_openai import FakeOpenAI
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def clone(with_llm: Clone) -> Clone:
+    with_llm.restore()
+    return with_llm
+
+
+def stages_run(log: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", log)
+
+
+def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:
+    log = clone.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
+    assert stages_run(log) == ["train", "tune_decoding", "infer", "evaluate"]
+    changed_files = set(clone.git("diff", "--name-only").split())
+    assert changed_files >= {"dvc.lock", "metrics/train/metrics.json", "params.yaml"}
+    assert all(name in ("dvc.lock", "params.yaml") or name.startswith("metrics/") for name in changed_files)
+    assert "rank8" in clone.dvc("exp", "list")
+    shown = json.loads(clone.run("dvc", "exp", "show", "--json").stdout)
+    assert "rank8" in [experiment["name"] for experiment in shown[1]["experiments"]]
+    assert json.loads(clone.run("dvc", "params", "diff", "main", "--json").stdout) == {
+        "params.yaml": {"lora.r": {"old": 4, "new": 8, "diff": 4}}
+    }
+    changed = json.loads(clone.run("dvc", "metrics", "diff", "main", "--json").stdout)
+    assert "train.loss" in changed["metrics/train/metrics.json"]
+    assert "index.html" in clone.dvc("plots", "diff", "main")
+
+
+def test_going_back_to_earlier_parameters_trains_nothing(clone: Clone) -> None:
+    clone.edit("params.yaml", {"lora": {"r": 8}})
+    log = clone.dvc("repro", "train")
+    assert "Running stage" not in log
+    assert "Stage 'train' is cached - skipping run, checking out outputs" in log
+
+
+def test_a_learning_rate_in_scientific_notation_is_a_number(clone: Clone) -> None:
+    log = clone.dvc("exp", "run", "-S", "train.learning_rate=1e-5", "train")
+    assert stages_run(log) == ["train"]
+    assert "learning_rate: 1e-05" in clone.bytes("params.yaml").decode()
+
+
+def test_an_unknown_parameter_is_refused_before_any_work(clone: Clone) -> None:
+    done = clone.run("dvc", "exp", "run", "-S", "lora.rank=8", check=False)
+    assert done.returncode != 0
+    assert not stages_run(done.stdout + done.stderr)
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_value_out_of_range_stops_the_first_stage_with_one_line(clone: Clone) -> None:
+    done = clone.run("dvc", "exp", "run", "-S", "lora.r=0", check=False)
+    log = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "error: params.yaml: lora.r = 0: allowed: an integer from 1 to 1024\n" in log
+    assert stages_run(log) == ["train"]
+    assert "Traceback" not in log
+
+
+def test_a_queued_run_finds_the_key_and_leaves_no_checkpoints(clone: Clone, llm: FakeOpenAI) -> None:
+    """It works in a copy of the repository that has neither `.env` nor weights."""
+    before = len(llm.requests)
+    clone.dvc("exp", "run", "--queue", "-S", "lora.r=2", "-S", "augment.paraphrase.n=2")
+    clone.dvc("queue", "start")
+    status = clone.wait_for_queue()
+    assert status.count("Success") == 1, status
+    assert len(llm.requests) > before
+    assert not list((clone.folder / "models" / "checkpoints").glob("*"))
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_the_tables_of_the_competition(clone: Clone) -> None:
+    """Dev has one reference, test none: it is predicted and submitted, not scored."""
+    for split in ("train", "dev", "test"):
+        frame = pd.read_csv(clone.folder / f"data/sample/{split}.csv", dtype=str, keep_default_na=False)
+        if split == "dev":
+            frame = frame.rename(columns={"summary1": "summary"}).drop(columns=["summary2", "summary3"])
+        if split == "test":
+            frame = frame[["fname", "dialogue"]]
+        frame.to_csv(clone.folder / f"data/raw/{split}.csv", index=False)
+    clone.dvc("exp", "run", "-S", "data.source=data/raw")
+    submission = clone.bytes("data/submission.csv").decode().splitlines()
+    assert submission[0] == ",fname,summary"
+    assert submission[1].startswith("0,test_0,")
+    assert list(json.loads(clone.bytes("metrics/eval/metrics.json"))) == ["dev"]

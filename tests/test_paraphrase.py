@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.common.generated import Rejected, Row, find_object, korean_share, masks
+from stages.paraphrase import NOTHING, choose, main, rewritten
+from tests.fake_openai import KEY, FakeOpenAI, Messages, Workspace, obedient
+
+OUTPUT = "data/augmented/paraphrase.csv"
+ANSWERS = "data/answers/paraphrase.jsonl"
+
+Run = Callable[[int], tuple[str, str, str]]
+
+DIALOGUE = (
+    "#Person1#: 안녕하세요, 번호가 #PhoneNumber# 맞으신가요?\n"
+    "#Person2#: 네, 맞습니다. 무슨 일이세요? 지금은 통화하기 어려운데요."
+)
+SUMMARY = "#Person1#이 #Person2#에게 전화번호를 확인합니다."
+ORIGIN = {"fname": "train_7", "dialogue": DIALOGUE, "summary": SUMMARY, "topic": "전화 확인"}
+TEXT = st.text(st.characters(exclude_characters="<"))
+HEADER = "fname,dialogue,summary,topic,source\n"
+
+TRAIN = "fname,dialogue,summary,topic\n" + "".join(
+    f'train_{number},"#Person1#: {food} 드실래요?\n#Person2#: 네, {food} 좋아해요.",'
+    f"#Person1#이 #Person2#에게 {food}을 권합니다.,{food}\n"
+    for number, food in enumerate(["김밥", "떡볶이", "된장찌개", "비빔밥"])
+)
+
+
+def reply(**changes: object) -> str:
+    """A good answer for ORIGIN, with some fields changed."""
+    good = {"dialogue": DIALOGUE.replace("네,", "예,"), "summary": SUMMARY}
+    return json.dumps(good | changes, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(),
+        f"```json\n{reply()}\n```",
+        f"네, 고쳐 쓴 대화입니다. {{참고}}\n{reply()}\n도움이 되셨기를 {{바랍니다}}.",
+        f'<think>형식은 {{"dialogue": "...", "summary": "..."}}</think>{reply()}',
+        reply().replace("\\n", "\n"),
+        f'{{"result": {reply()}}}',
+        reply(dialogue=f" {DIALOGUE.replace('네,', '예,')}  ".replace("\n", " \r\n\n"), summary=f"\n{SUMMARY} "),
+    ],
+    ids=["plain", "fenced", "words", "thought", "raw newline", "nested", "untidy"],
+)
+def test_answer_becomes_a_row(answer: str) -> None:
+    assert rewritten(ORIGIN, answer) == {
+        "fname": "train_7.para",
+        "dialogue": DIALOGUE.replace("네,", "예,"),
+        "summary": SUMMARY,
+        "topic": "전화 확인",
+        "source": "paraphrase",
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "no JSON object with dialogue and summary"),
+        ("죄송하지만 도와드릴 수 없습니다.", "no JSON object with dialogue and summary"),
+        (reply()[:-20], "no JSON object with dialogue and summary"),
+        ('{"a":' * 3000, "no JSON object with dialogue and summary"),
+        (json.dumps({"dialogue": DIALOGUE}), "no JSON object with dialogue and summary"),
+        (reply(dialogue=DIALOGUE.split("\n")), "dialogue, summary or topic is not text"),
+        (reply(summary=None), "dialogue, summary or topic is not text"),
+        (json.dumps({"dialogue": DIALOGUE, "summary": f"{SUMMARY}\ud800"}), "control characters"),
+        (reply(dialogue=f"{DIALOGUE}\0"), "control characters"),
+        (reply(dialogue=""), "dialogue does not start with #Person1#"),
+        (reply(dialogue=f"대화입니다.\n{DIALOGUE}"), "dialogue does not start with #Person1#"),
+        (
+            reply(dialogue="\n".join(reversed(DIALOGUE.split("\n")))),
+            "dialogue does not start with #Person1#",
+        ),
+        (reply(dialogue=f"{DIALOGUE}\n#Person1#:"), "an empty turn"),
+        (reply(dialogue=DIALOGUE.replace("\n", " ")), "two turns in one line"),
+        (reply(summary=" \n"), "empty summary"),
+        (reply(summary="#Person1# checks the phone number of #Person2#."), "not Korean"),
+        (reply(dialogue="#Person1#: Is it #PhoneNumber#?\n#Person2#: Yes, it is. 네."), "not Korean"),
+        (reply(summary=f"{SUMMARY} #Person3#도 듣습니다."), "summary names somebody who does not speak"),
+        (reply(dialogue=f"{DIALOGUE}\n#Person3#: 저도 있어요."), "other speakers"),
+        (reply(dialogue=DIALOGUE.replace("#PhoneNumber#", "010-1234-5678")), "other masks"),
+        (reply(dialogue=DIALOGUE.replace("#PhoneNumber#", "#PhoneNumber# #PhoneNumber#")), "other masks"),
+        (reply(summary=f"{SUMMARY} 번호는 #PhoneNumber#입니다."), "other masks"),
+        (reply(dialogue=DIALOGUE + " 그런데요" * 20), "dialogue too short or too long"),
+        (
+            reply(dialogue="#Person1#: #PhoneNumber#?\n#Person2#: 네."),
+            "dialogue too short or too long",
+        ),
+    ],
+)
+def test_answer_is_rejected(answer: str, reason: str) -> None:
+    with pytest.raises(Rejected) as rejected:
+        rewritten(ORIGIN, answer)
+    assert str(rejected.value) == reason
+
+
+def test_korean_share_counts_letters_outside_tags() -> None:
+    assert korean_share("#Person1#이 #Email#로 abc 보냅니다 123!") == 6 / 9
+    assert korean_share("#Person1# 123") == 0.0
+
+
+def test_masks_are_counted_and_speakers_are_none() -> None:
+    assert masks("#Person1# #Email#, #Email#과 #SSN#, #SSN") == {"#Email#": 2, "#SSN#": 1}
+
+
+@given(
+    st.fixed_dictionaries({"dialogue": TEXT, "summary": TEXT}),
+    st.text(st.characters(exclude_characters="{")),
+    TEXT,
+    st.booleans(),
+)
+def test_object_is_found_among_any_words(value: dict[str, str], before: str, after: str, ensure_ascii: bool) -> None:
+    text = f"{before}{json.dumps(value, ensure_ascii=ensure_ascii)}{after}"
+    assert find_object(text, *value) == value
+
+
+@given(st.text('{}[]":,\\ a1'))
+def test_object_is_looked_for_in_any_text(text: str) -> None:
+    assert find_object(text, "dialogue") is None
+
+
+def test_larger_n_keeps_the_rows_chosen_before() -> None:
+    rows: list[Row] = [{"fname": f"train_{number}"} for number in range(100)]
+    few, many = choose(rows, 10, 42), choose(rows, 20, 42)
+    assert [row for row in many if row in few] == few
+    assert many == sorted(many, key=rows.index)
+    assert choose(rows, 10, 43) != few
+    without = [row for row in rows if row != few[0]]
+    assert set(map(str, few[1:])) <= set(map(str, choose(without, 10, 42)))
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as running:
+        yield running
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A folder with four training rows and the key in .env; the fake server is to rewrite two rows."""
+    made = Workspace(tmp_path, monkeypatch)
+    made.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": 2})
+    made.write("data/clean/train.csv", TRAIN)
+    made.write(".env", f"UPSTAGE_API_KEY={KEY}\n")
+    return made
+
+
+@pytest.fixture
+def run(workspace: Workspace, server: FakeOpenAI, caplog: pytest.LogCaptureFixture) -> Run:
+    """Run the stage for n rows; returns its last message, its table and its answers."""
+    caplog.set_level(logging.INFO, "stages.paraphrase")
+
+    def go(n: int) -> tuple[str, str, str]:
+        workspace.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": n})
+        main()
+        return caplog.messages[-1], workspace.read(OUTPUT), workspace.read(ANSWERS)
+
+    return go
+
+
+def test_rows_are_rewritten_and_answers_replayed_without_key_and_server(
+    workspace: Workspace, server: FakeOpenAI, run: Run
+) -> None:
+    first = run(2)
+    assert first[0] == "paraphrase: 2 of 2 answers kept"
+    origins = {row["fname"]: row for row in csv.DictReader(io.StringIO(TRAIN))}
+    rows = list(csv.DictReader(io.StringIO(first[1])))
+    for row in rows:
+        origin = origins[row["fname"].removesuffix(".para")]
+        food = origin["topic"]
+        assert row == {
+            "fname": f"{origin['fname']}.para",
+            "dialogue": f"#Person1#: 음, {food} 드실래요?\n#Person2#: 음, 네, {food} 좋아해요.",
+            "summary": f"그날 {origin['summary']}",
+            "topic": food,
+            "source": "paraphrase",
+        }
+    assert len(rows) == len(server.requests) == 2
+
+    server.__exit__()
+    (workspace.folder / ".env").unlink()
+    (workspace.folder / OUTPUT).unlink()
+    assert run(2) == first
+
+
+def test_outputs_do_not_depend_on_the_order_of_arrival(workspace: Workspace, server: FakeOpenAI, run: Run) -> None:
+    def late(food: str) -> Callable[[Messages], str]:
+        def answer(messages: Messages) -> str:
+            time.sleep(0.3 if food in messages[-1]["content"] else 0)
+            return obedient(messages)
+
+        return answer
+
+    server.answer = late("김밥")
+    first = run(4)
+    (workspace.folder / ANSWERS).unlink()
+    server.answer = late("떡볶이")
+    assert run(4) == first
+    assert len(server.requests) == 8
+
+
+def test_changed_row_costs_one_request(workspace: Workspace, server: FakeOpenAI, run: Run) -> None:
+    run(4)
+    workspace.write("data/clean/train.csv", TRAIN.replace("떡볶이 드실래요", "떡볶이 먹을래요"))
+    _, table, answers = run(4)
+    assert len(server.requests) == len(answers.splitlines()) == 5
+    assert "떡볶이 먹을래요" in server.requests[-1]["messages"][-1]["content"]
+    assert "떡볶이 먹을래요" in table
+
+
+def test_rejected_answer_is_counted_and_not_asked_again(
+    server: FakeOpenAI, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(messages: Messages) -> str:
+        return "모르겠습니다." if "밥" in messages[-1]["content"] else obedient(messages)
+
+    server.answer = answer
+    for _ in range(2):
+        message, table, _ = run(9)
+        assert message == ("paraphrase: 2 of 4 answers kept; rejected: 2 no JSON object with dialogue and summary")
+        assert "paraphrase: n is 9, all 4 training rows are taken" in caplog.messages
+        rows = csv.DictReader(io.StringIO(table))
+        assert [row["fname"] for row in rows] == ["train_1.para", "train_2.para"]
+    assert len(server.requests) == 4
+
+
+def test_n_0_keeps_the_answers(run: Run) -> None:
+    _, _, answers = run(2)
+    assert run(0) == (NOTHING, HEADER, answers)
+
+
+def test_n_0_writes_the_header_only(workspace: Workspace) -> None:
+    workspace.set_params({"augment.paraphrase.n": 0})
+    process = workspace.run("paraphrase")
+    assert (process.returncode, process.stdout) == (0, "")
+    assert process.stderr == (
+        "paraphrase: n is 0, nothing to do (set augment.paraphrase.n and an API key in .env to rewrite rows)\n"
+    )
+    assert (workspace.read(OUTPUT), workspace.read(ANSWERS)) == (HEADER, "")
+
+
+def test_missing_key_stops_before_anything_is_written(workspace: Workspace) -> None:
+    workspace.write(".env", "UPSTAGE_API_KEY=\n")
+    process = workspace.run("paraphrase")
+    assert process.returncode == 1
+    assert process.stderr == (
+        "error: UPSTAGE_API_KEY is not set and 2 answers are to be asked for; "
+        "put it in .env (see .env.example), or set augment.paraphrase.n: 0\n"
+    )
+    assert not (workspace.folder / "data/augmented").exists()
+    assert not (workspace.folder / "data/answers").exists()
+
+
+def test_unknown_model_is_one_line(workspace: Workspace, server: FakeOpenAI) -> None:
+    server.model = "solar-pro9"
+    process = workspace.run("paraphrase")
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
+        f"error: augment.llm.model = 'solar-pro2': not found at {server.base_url} (404); check both"
+    )
+    assert "Traceback" not in process.stderr
+    assert not (workspace.folder / OUTPUT).exists()
+
+
+def test_refused_key_is_one_line_that_does_not_quote_it(workspace: Workspace, server: FakeOpenAI) -> None:
+    process = workspace.run("paraphrase", UPSTAGE_API_KEY="up_wrong")
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
+        f"error: augment.llm.base_url = {server.base_url!r}: the key in UPSTAGE_API_KEY is refused (401); check .env"
+    )
+    assert "Traceback" not in process.stderr
+    assert "up_wrong" not in process.stdout + process.stderr
+
+
+def test_key_of_the_parent_repository_is_used_and_written_nowhere(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    parent = tmp_path_factory.mktemp("parent")
+    (workspace.folder / ".env").rename(parent / ".env")
+    process = workspace.run("paraphrase", DVC_ROOT=str(parent))
+    assert process.stderr.splitlines()[-1] == "paraphrase: 2 of 2 answers kept"
+    written = [path for path in workspace.folder.rglob("*") if path.is_file()]
+    assert workspace.folder / ANSWERS in written
+    assert KEY not in process.stdout + process.stderr
+    assert not [path for path in written if KEY.encode() in path.read_bytes()]

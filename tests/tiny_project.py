@@ -1,0 +1,63 @@
+"""A small project in the working folder: the tiny base model fetched, and all that `train` and later stages read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages import fetch_model
+from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from tests.tiny import SAMPLE
+
+ROOT = Path(__file__).parents[1]
+
+
+def build_project(checkpoints: dict[str, Path]) -> None:
+    """Fill the working folder: a repository with one commit, base models, and tables as `clean` and `merge` write them.
+
+    12 training rows, two of them once more as augmented ones; 5 dev rows with references; 3 test rows without.
+
+    Args:
+        checkpoints: the base models by prompt style; `model.name` is the style, at first `plain`.
+    """
+    shutil.copy(ROOT / "params.yaml", ".")
+    registry = {}
+    for style, checkpoint in checkpoints.items():
+        folder = f"models/weights/{style}"
+        shutil.copytree(checkpoint, folder)
+        registry[style] = {"source": "local", "path": folder, "prompt": style, "max_length": 2048, "licence": "ours"}
+    YAML().dump(registry, Path("models.yaml"))
+    configure(
+        model={"name": "plain"},
+        train={"learning_rate": 5e-3, "eval_steps": 2, "preview_samples": 2},
+        decoding={"max_new_tokens": 8, "batch_size": 4, "tune_samples": 3, "tune_num_beams": [1, 2]},
+    )
+    fetch_model.main()
+    _write_tables()
+    for command in (["init", "-q"], ["add", "params.yaml", "models.yaml"], ["commit", "-q", "-m", "start"]):
+        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+        subprocess.run([*git, *command], check=True)
+
+
+def configure(**sections: dict[str, Any]) -> None:
+    """Change params.yaml in the working folder: `configure(train={"epochs": 1})`."""
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    for section, values in sections.items():
+        params[section].update(values)
+    yaml.dump(params, Path("params.yaml"))
+
+
+def _write_tables() -> None:
+    train = read_table(SAMPLE / "train.csv", "train").head(12).assign(source="original")
+    copies = train.head(2).assign(source="speaker_swap", fname=lambda rows: rows["fname"] + ".swap")
+    merged = pd.concat([train, copies]).reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    write_table(merged, Path("data/merged/train.csv"))
+    write_table(read_table(SAMPLE / "dev.csv", "dev").head(5), Path("data/clean/dev.csv"))
+    test = read_table(SAMPLE / "test.csv", "test").head(3)
+    write_table(test[["fname", "dialogue"]], Path("data/clean/test.csv"))
