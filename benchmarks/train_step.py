@@ -10,37 +10,52 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
+from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
 from stages.common.files import read_json
+from stages.common.lora import use_lora_linear
+from stages.common.memory import CPU_TOKENS, Plan
 from stages.common.model import load_base, load_tokenizer
+from stages.common.packing import IGNORED, TrainingRow
 from stages.common.params import load_params
 from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.tables import read_table
-from stages.common.trainer import CompletionCollator, SummaryTrainer, TrainingRow
+from stages.common.trainer import SummaryTrainer, as_dataset
 
 MANIFEST = Path("models/base.json")
 TRAIN = Path("data/merged/train.csv")
 STEPS = 5
 
 
-def step(trainer: SFTTrainer, rows: Dataset) -> float:
+def step(trainer: SFTTrainer, batch: dict[str, Any]) -> float:
     """Seconds for one forward and backward pass over all rows as one batch."""
-    batch = trainer.data_collator([rows[i] for i in range(len(rows))])
-    batch = {name: value.to(trainer.model.device) for name, value in batch.items()}
     trainer.model.train()
     began = time.perf_counter()
-    trainer.compute_loss(trainer.model, batch).backward()
+    if isinstance(trainer, SummaryTrainer):
+        trainer.training_step(trainer.model, batch)
+    else:
+        trainer.compute_loss(trainer.model, batch).backward()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     trainer.model.zero_grad()
     return time.perf_counter() - began
+
+
+def padded(rows: Sequence[TrainingRow], pad: int) -> dict[str, torch.Tensor]:
+    """The batch that TRL's own collator makes."""
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([row.input_ids + [pad] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+        "labels": torch.tensor([row.labels + [IGNORED] * (width - len(row)) for row in rows]),
+    }
 
 
 def main() -> None:
@@ -49,17 +64,15 @@ def main() -> None:
     settings = PromptSettings(base["prompt"], params.prompt.instruction, params.prompt.max_tokens, None, ())
     builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
     table = read_table(TRAIN, "train").head(params.train.batch_size)
-    rows = Dataset.from_list(
-        [
-            TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary)).as_features()
-            for dialogue, summary in zip(table["dialogue"], table["summary"], strict=True)
-        ]
-    )
-    tokens = sum(len(row["input_ids"]) for row in rows)
+    rows = [
+        TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary))
+        for dialogue, summary in zip(table["dialogue"], table["summary"], strict=True)
+    ]
 
-    def build(kind: Callable[..., SFTTrainer], output: str, **kwargs: object) -> SFTTrainer:
+    def build(kind: type[SFTTrainer], model: PreTrainedModel, output: str, **kwargs: Any) -> SFTTrainer:
+        lora = LoraConfig(r=params.lora.r, lora_alpha=params.lora.alpha, target_modules="all-linear")
         return kind(
-            model=load_base(MANIFEST, params.quantization),
+            model=model,
             args=SFTConfig(
                 output_dir=output,
                 bf16=False,
@@ -68,31 +81,40 @@ def main() -> None:
                 dataset_kwargs={"skip_prepare_dataset": True},
                 report_to="none",
             ),
-            train_dataset=rows,
+            train_dataset=as_dataset(rows),
             processing_class=builder.tokenizer,
-            peft_config=LoraConfig(r=params.lora.r, lora_alpha=params.lora.alpha, target_modules="all-linear"),
+            peft_config=use_lora_linear(lora) if kind is SummaryTrainer else lora,
             **kwargs,
         )
 
     with tempfile.TemporaryDirectory() as output:
-        arms = {
-            "plain TRL": build(SFTTrainer, output),
-            "ours": build(
-                SummaryTrainer, output, data_collator=CompletionCollator(builder.pad_id), preview=lambda _: {}
-            ),
+        nf4 = load_base(MANIFEST, params.quantization)
+        ours = build(SummaryTrainer, load_base(MANIFEST, params.quantization).dequantize(), output, preview=no_preview)
+        ours.use(Plan(CPU_TOKENS, 0))
+        packed = build(SummaryTrainer, load_base(MANIFEST, params.quantization), output, preview=no_preview)
+        packed.use(Plan(CPU_TOKENS, 0))
+        arms: dict[str, tuple[SFTTrainer, dict[str, Any]]] = {
+            "plain TRL, 4-bit": (build(SFTTrainer, nf4, output), padded(rows, builder.pad_id)),
+            "ours, 4-bit": (packed, {"rows": rows}),
+            "ours, dequantised once": (ours, {"rows": rows}),
         }
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(STEPS + 1):
-            for name, trainer in arms.items():
-                took = step(trainer, rows)
+            for name, (trainer, batch) in arms.items():
+                took = step(trainer, dict(batch))
                 if turn:  # the first turn warms up
                     seconds[name].append(took)
+    tokens = sum(map(len, rows))
+    plain = seconds["plain TRL, 4-bit"]
     for name, times in seconds.items():
-        print(
-            f"{name:<10} {tokens / statistics.median(times):8.0f} tokens/s (median of {STEPS} steps, {tokens} tokens)"
-        )
-    ratios = [plain / own for plain, own in zip(seconds["plain TRL"], seconds["ours"], strict=True)]
-    print(f"ours is {statistics.median(ratios):.1f} times plain TRL ({min(ratios):.1f} to {max(ratios):.1f})")
+        ratios = [slow / fast for slow, fast in zip(plain, times, strict=True)]
+        speed, ratio = tokens / statistics.median(times), statistics.median(ratios)
+        spread = f"({min(ratios):.1f} to {max(ratios):.1f}; {STEPS} steps of {tokens} tokens)"
+        print(f"{name:<24} {speed:6.0f} tokens/s, {ratio:4.1f} times plain TRL {spread}")
+
+
+def no_preview(step: int) -> dict[str, float]:
+    return {}
 
 
 if __name__ == "__main__":

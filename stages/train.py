@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from datasets import Dataset
 from dvclive import Live
 from peft import LoraConfig
 from transformers import EarlyStoppingCallback, PreTrainedModel
@@ -21,13 +20,16 @@ from stages.common.adapter import save_adapter, target_modules
 from stages.common.checkpoints import MarkComplete, is_last, last_checkpoint, run_folder
 from stages.common.errors import UserError, run_stage
 from stages.common.files import read_json, remove, replacing, write_json
+from stages.common.lora import use_lora_linear
+from stages.common.memory import budget, count_layers, dequantise_base, make_plan
 from stages.common.model import compute_dtype, load_base, load_tokenizer
+from stages.common.packing import TrainingRow
 from stages.common.params import Params, load_params
 from stages.common.preview import Preview
 from stages.common.prompt import Example, PromptBuilder, PromptSettings, choose_examples
 from stages.common.tables import read_table, references
 from stages.common.tracking import Speedometer, TrackWithLive
-from stages.common.trainer import CompletionCollator, SummaryTrainer, TrainingRow
+from stages.common.trainer import SummaryTrainer, as_dataset
 
 MANIFEST = Path("models/base.json")
 TRAIN = Path("data/merged/train.csv")
@@ -35,8 +37,6 @@ DEV = Path("data/clean/dev.csv")
 ADAPTER = Path("models/adapter")
 LOGS = Path("models/training")
 SPEED = Path("metrics/train/speed.json")
-LARGE = 1_000_000_000
-"""Weights from which `gradient_checkpointing: auto` recomputes activations."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,22 +64,38 @@ def without_examples(train: pd.DataFrame, examples: tuple[Example, ...]) -> pd.D
     return kept
 
 
-def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[str]) -> Dataset:
-    """Token ids and labels, one row a dialogue."""
+def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[str]) -> list[TrainingRow]:
+    """Token ids, one row a dialogue."""
     rows = [
-        TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary)).as_features()
+        TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary))
         for dialogue, summary in zip(dialogues, summaries, strict=True)
     ]
     truncated = sum(builder.is_truncated(dialogue) for dialogue in dialogues)
     if truncated:
         logger.info("%d of %d dialogues lose turns to prompt.max_tokens", truncated, len(rows))
-    return Dataset.from_list(rows)
+    return rows
 
 
-def sft_config(params: Params, run: Path, model: PreTrainedModel) -> SFTConfig:
+def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
+    """PEFT's settings for this run."""
+    lora = params.lora
+    return use_lora_linear(
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=target_modules(lora.target_modules, model),
+            use_rslora=lora.use_rslora,
+            use_dora=lora.use_dora,
+            rank_pattern=dict(lora.rank_pattern),
+            task_type="CAUSAL_LM",
+        )
+    )
+
+
+def sft_config(params: Params, run: Path) -> SFTConfig:
     """TRL's settings for this run."""
     train = params.train
-    recompute = {"always": True, "never": False, "auto": model.num_parameters() > LARGE}[train.gradient_checkpointing]
     return SFTConfig(
         output_dir=str(run),
         seed=params.seed,
@@ -92,15 +108,14 @@ def sft_config(params: Params, run: Path, model: PreTrainedModel) -> SFTConfig:
         optim=train.optimizer,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation_steps,
-        gradient_checkpointing=recompute,
+        gradient_checkpointing=False,  # the plan says which layers compute again
+        neftune_noise_alpha=train.neftune_noise_alpha or None,
         # The base is loaded in its compute dtype and PEFT casts at the adapter, so autocast has nothing to add;
         # float16 needs it for loss scaling.
         bf16=False,
         fp16=compute_dtype(params.quantization.compute_dtype) is torch.float16,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
         eval_strategy="steps",
         eval_steps=train.eval_steps,
         prediction_loss_only=True,
@@ -115,6 +130,7 @@ def sft_config(params: Params, run: Path, model: PreTrainedModel) -> SFTConfig:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
+        dataloader_pin_memory=False,
         report_to="none",
     )
 
@@ -138,8 +154,16 @@ def main() -> None:
         logger.info("Going on from %s of an interrupted training", checkpoint.name)
 
     builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
-    model = load_base(MANIFEST, params.quantization)
+    rows = training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist())
     dev_references = references(dev)
+    dev_rows = training_rows(builder, dev["dialogue"].tolist(), [refs[0] for refs in dev_references])
+    model = load_base(MANIFEST, params.quantization)
+    memory = budget(params.train.memory)
+    dequantised = params.quantization.load_in_4bit and dequantise_base(
+        params.train.dequantize, model.num_parameters(), memory
+    )
+    if dequantised:
+        model = model.dequantize()
     preview = Preview(
         builder,
         dev["fname"].tolist(),
@@ -155,21 +179,26 @@ def main() -> None:
     with replacing(LOGS) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
         trainer = SummaryTrainer(
             model=model,
-            args=sft_config(params, run, model),
-            train_dataset=training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist()),
-            eval_dataset=training_rows(builder, dev["dialogue"].tolist(), [refs[0] for refs in dev_references]),
-            data_collator=CompletionCollator(builder.pad_id),
+            args=sft_config(params, run),
+            train_dataset=as_dataset(rows),
+            eval_dataset=as_dataset(dev_rows),
             processing_class=builder.tokenizer,
-            peft_config=LoraConfig(
-                r=params.lora.r,
-                lora_alpha=params.lora.alpha,
-                lora_dropout=params.lora.dropout,
-                target_modules=target_modules(params.lora.target_modules, model),
-                task_type="CAUSAL_LM",
-            ),
+            peft_config=lora_config(params, model),
             callbacks=[MarkComplete(), TrackWithLive(live), speed],
             preview=lambda step: preview.run(trainer.model, step),
+            lora_plus_ratio=params.lora.plus_ratio,
         )
+        plan = make_plan(
+            trainer.base,
+            trainer.probe,
+            max_tokens=params.train.max_tokens_per_batch,
+            checkpointed_layers=params.train.checkpointed_layers,
+            memory=memory,
+            step_tokens=params.train.batch_size * sum(map(len, rows)) // len(rows),
+            longest=max(map(len, [*rows, *dev_rows])),
+        )
+        logger.info("%s", plan.describe(count_layers(trainer.base), dequantised))
+        trainer.use(plan)
         if params.train.early_stopping_patience:
             trainer.add_callback(EarlyStoppingCallback(params.train.early_stopping_patience))
         if checkpoint and is_last(checkpoint):
@@ -178,7 +207,7 @@ def main() -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         live.log_metric("best/step", trainer.state.best_global_step, plot=False)
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
-        live.log_metric("rows", len(train), plot=False)
+        live.log_metric("rows", len(rows), plot=False)
         preview.copy_to(logs / "previews")
     with replacing(ADAPTER) as adapter:
         adapter.mkdir()

@@ -51,7 +51,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
-        ": lora.rank = 16: unknown key; allowed: r, alpha, dropout, target_modules",
+        ": lora.rank = 16: unknown key; allowed: r, alpha, dropout, target_modules, use_rslora, use_dora, "
+        "plus_ratio, rank_pattern",
     ),
     "unknown key two sections deep": (
         changed("    few_shot:", "    few_shot: 3\n    topics: [식당, 병원]"),
@@ -81,7 +82,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "section that is a number": (
         changed_section("lora", "lora: 16\n"),
-        ": lora = 16: allowed: a section with the keys r, alpha, dropout, target_modules",
+        ": lora = 16: allowed: a section with the keys r, alpha, dropout, target_modules, use_rslora, use_dora, "
+        "plus_ratio, rank_pattern",
     ),
     "section without keys": (
         changed_section("evaluate", "evaluate:\n"),
@@ -172,8 +174,21 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ': evaluate.morphemes = "mecab": allowed: kiwi',
     ),
     "a boolean for a choice": (
-        changed("  gradient_checkpointing:", "  gradient_checkpointing: false"),
-        ": train.gradient_checkpointing = false: allowed: auto, always, never",
+        changed("  dequantize:", "  dequantize: false"),
+        ": train.dequantize = false: allowed: auto, always, never",
+    ),
+    "a word for a number": (
+        changed("  memory:", "  memory: much"),
+        ': train.memory = "much": allowed: auto, or GiB of at least 0.5',
+    ),
+    "too few tokens": (
+        changed("  max_tokens_per_batch:", "  max_tokens_per_batch: 10"),
+        ": train.max_tokens_per_batch = 10: allowed: auto, or an integer of at least 64",
+    ),
+    "a rank that is a text": (
+        changed("  rank_pattern:", "  rank_pattern: {q_proj: high}"),
+        ': lora.rank_pattern = {"q_proj": "high"}: allowed: a mapping from names of layers to ranks, such as '
+        "{q_proj: 32}",
     ),
     "empty list": (
         changed("  tune_num_beams:", "  tune_num_beams: []"),
@@ -315,7 +330,12 @@ def test_learning_rate_as_dvc_writes_it(written: str, number: float, tmp_path: P
         ("  r:", "1024", "lora.r", 1024),
         ("  alpha:", "32", "lora.alpha", 32.0),
         ("  target_modules:", "[q_proj, v_proj]", "lora.target_modules", ["q_proj", "v_proj"]),
-        ("  gradient_checkpointing:", "never", "train.gradient_checkpointing", "never"),
+        ("  dequantize:", "never", "train.dequantize", "never"),
+        ("  memory:", "23.5", "train.memory", 23.5),
+        ("  memory:", "24", "train.memory", 24),
+        ("  checkpointed_layers:", "12", "train.checkpointed_layers", 12),
+        ("  checkpointed_layers:", "all", "train.checkpointed_layers", "all"),
+        ("  rank_pattern:", "{q_proj: 32}", "lora.rank_pattern", {"q_proj": 32}),
         ("    base_url:", "http://localhost:8000", "augment.llm.base_url", "http://localhost:8000"),
     ],
 )

@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from stages.common.dialogue import Turn, parse_turns, render_turns
 from stages.common.errors import UserError
+from stages.common.packing import IGNORED, TrainingRow
 from stages.common.params import read_yaml
 from stages.common.prompt import Example, PromptBuilder, PromptSettings, choose_examples
 from stages.common.registry import PromptStyle, read_entry
-from stages.common.trainer import IGNORED, TrainingRow
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,20 +118,20 @@ def test_generation_sees_what_training_saw_with_every_model_of_the_registry(name
         tokenizer.add_special_tokens({"additional_special_tokens": [entry.stop_token]})
     builder = PromptBuilder(tokenizer, settings(entry.prompt, stop=entry.stop_token, n=n))
     prompt, completion = builder.prompt_ids("#Person1#: 안녕\n#Person2#: 네"), builder.completion_ids("인사합니다.")
-    row = TrainingRow(prompt, completion).as_features()
+    row = TrainingRow(prompt, completion)
 
-    assert row["input_ids"][: len(prompt)] == prompt
-    assert row["input_ids"][len(prompt) :] == completion
-    assert row["labels"] == [IGNORED] * len(prompt) + completion
+    assert row.input_ids[: len(prompt)] == prompt
+    assert row.input_ids[len(prompt) :] == completion
+    assert row.labels == [IGNORED] * len(prompt) + completion
     stop = tokenizer.convert_tokens_to_ids(entry.stop_token or "</s>")
-    assert row["labels"][-1] == stop
-    assert row["labels"].count(stop) == 1
+    assert row.labels[-1] == stop
+    assert row.labels.count(stop) == 1
     if entry.prompt == "chat" and n == 0:
         # It is also the beginning of what the template itself makes of the whole conversation.
         question = {"role": "user", "content": "요약하세요.\n\n#Person1#: 안녕\n#Person2#: 네"}
         answer = {"role": "assistant", "content": "인사합니다."}
         whole = tokenizer.apply_chat_template([question, answer], tokenize=False)
-        assert whole.startswith(tokenizer.decode(row["input_ids"][:-1]))
+        assert whole.startswith(tokenizer.decode(row.input_ids[:-1]))
 
 
 @pytest.mark.parametrize(("style", "template"), [("plain", None), ("chat", LLAMA), ("chat", GEMMA)])

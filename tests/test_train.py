@@ -29,7 +29,6 @@ from stages.common.params import load_params
 from stages.common.prompt import Example, PromptBuilder, PromptSettings
 from stages.common.tables import read_table, references
 from stages.common.tracking import Speedometer
-from stages.common.trainer import CompletionCollator, TrainingRow
 from tests.tiny_project import ROOT, configure
 
 CHECKPOINTS = Path("models/checkpoints")
@@ -250,12 +249,10 @@ def evaluation_loss() -> float:
     dev = read_table(train.DEV, "dev")
     losses = []
     for dialogue, refs in zip(dev["dialogue"], references(dev), strict=True):
-        row = TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(refs[0])).as_features()
-        batch = CompletionCollator(builder.pad_id)([row])
-        labels = batch.pop("labels")[:, 1:]
+        prompt, completion = builder.prompt_ids(dialogue), builder.completion_ids(refs[0])
         with torch.inference_mode():
-            logits = model(**batch).logits.float()
-        losses.append(torch.nn.functional.cross_entropy(logits[0], labels[0]).item())
+            logits = model(input_ids=torch.tensor([prompt + completion])).logits[0].float()
+        losses.append(torch.nn.functional.cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(completion)).item())
     return sum(losses) / len(losses)
 
 
@@ -340,8 +337,8 @@ def test_a_chat_model(tiny_project: Path) -> None:
 def test_settings_for_little_memory(optimizer: str, tiny_project: Path) -> None:
     configure(
         train={
-            "optimizer": optimizer, "epochs": 1, "batch_size": 1, "gradient_accumulation_steps": 4,
-            "gradient_checkpointing": "always", "preview_samples": 0, "early_stopping_patience": 0,
+            "optimizer": optimizer, "epochs": 1, "max_tokens_per_batch": 64, "checkpointed_layers": "all",
+            "dequantize": "never", "preview_samples": 0, "early_stopping_patience": 0,
         }
     )  # fmt: skip
     train.main()

@@ -152,6 +152,17 @@ class Lora(Section):
         Field(description="all-linear, or a list of the names of layers"),
     ]
     """`all-linear`, or the names of the linear layers that get an adapter."""
+    use_rslora: bool
+    """Multiply the update by alpha / sqrt(r) instead (https://arxiv.org/abs/2312.03732)."""
+    use_dora: bool
+    """Learn the magnitude of each weight's rows beside its direction (https://arxiv.org/abs/2402.09353)."""
+    plus_ratio: Annotated[float, Field(ge=1, le=64)]
+    """How many times faster B learns than A (LoRA+, https://arxiv.org/abs/2402.12354)."""
+    rank_pattern: Annotated[
+        dict[str, Annotated[int, Field(ge=1, le=1024)]],
+        Field(description="a mapping from names of layers to ranks, such as {q_proj: 32}"),
+    ]
+    """Ranks of layers that get another than `r`, by name or regular expression."""
 
 
 class Train(Section):
@@ -162,9 +173,7 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     """The peak of the cosine schedule."""
     batch_size: Positive
-    """Rows in a micro-batch."""
-    gradient_accumulation_steps: Positive
-    """Micro-batches in a step."""
+    """Rows in a step. How they are divided into micro-batches is a matter of memory alone, see below."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)]
@@ -173,8 +182,22 @@ class Train(Section):
     """Gradients are scaled down to this norm."""
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
     """The optimizer; the 8-bit ones need less memory."""
-    gradient_checkpointing: Literal["auto", "always", "never"]
-    """Recompute activations to save memory; auto does so for bases of over a billion weights."""
+    neftune_noise_alpha: Annotated[float, Field(ge=0, le=100)]
+    """Noise on the embeddings while training (https://arxiv.org/abs/2310.05914); 0 for none."""
+    memory: Annotated[
+        Literal["auto"] | Annotated[float, Field(ge=0.5)], Field(description="auto, or GiB of at least 0.5")
+    ]
+    """GPU memory that training may take, in GiB; auto: all that is free."""
+    max_tokens_per_batch: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=64)], Field(description="auto, or an integer of at least 64")
+    ]
+    """Tokens of a micro-batch, filled with whole rows and no padding; auto: what is fastest in `memory`."""
+    checkpointed_layers: Annotated[
+        Literal["auto", "all"] | Count, Field(description="auto, all, or an integer of at least 0")
+    ]
+    """Layers whose activations are computed again to save memory; auto: what is fastest in `memory`."""
+    dequantize: Literal["auto", "always", "never"]
+    """Hold the 4-bit base in the compute dtype while training: the same numbers, faster, and more memory."""
     eval_steps: Positive
     """Steps between evaluations, which are also checkpoints."""
     early_stopping_patience: Count

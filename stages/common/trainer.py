@@ -2,142 +2,184 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from datasets import Dataset
+from peft.optimizers import create_loraplus_optimizer
+from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
+from stages.common.attention import PACKED, PADDED, use_attention
 from stages.common.errors import UserError
+from stages.common.fused import can_fuse, fuse, refresh
 from stages.common.loss import token_losses
+from stages.common.memory import Plan, count_layers, set_checkpointed, step_down, trainable
+from stages.common.packing import Packed, TrainingRow, pack, split
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 """Settings by which a model changes its logits after the output embedding; such a model computes them itself."""
 
-IGNORED = -100
-"""The label of a token that no loss is taken over."""
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainingRow:
-    """One training example: the prompt's ids and those of the completion, its stop token included."""
-
-    prompt_ids: list[int]
-    completion_ids: list[int]
-
-    def as_features(self) -> dict[str, list[int]]:
-        return {
-            "input_ids": self.prompt_ids + self.completion_ids,
-            "labels": [IGNORED] * len(self.prompt_ids) + self.completion_ids,
-        }
+def as_dataset(rows: Sequence[TrainingRow]) -> Dataset:
+    """The rows in the form that the trainer takes."""
+    return Dataset.from_list([vars(row) for row in rows])
 
 
-@dataclass(frozen=True)
-class CompletionCollator:
-    """Pads rows on the left, so that their completions end together and share the last columns.
-
-    Only those columns are worth logits: `logits_to_keep` names the positions that predict them.
-    """
-
-    pad_id: int
-
-    def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Rows of `input_ids` and `labels` of any lengths.
-
-        Returns:
-            `input_ids`, `attention_mask`, `position_ids` (batch x width), `labels` (batch x (1 + kept)) and
-            `logits_to_keep` (kept). The trainer counts labels as if they were not shifted: their first column is
-            a prompt's, ignored in every row, and the positions kept predict the others.
-        """
-        width = max(len(row["input_ids"]) for row in rows)
-        kept = max(sum(label != IGNORED for label in row["labels"]) for row in rows)
-        input_ids = torch.tensor([_pad(row["input_ids"], self.pad_id, width) for row in rows])
-        mask = torch.tensor([_pad([1] * len(row["input_ids"]), 0, width) for row in rows])
-        labels = torch.tensor([_pad(row["labels"], IGNORED, width)[-kept - 1 :] for row in rows])
-        return {
-            "input_ids": input_ids,
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
-            "labels": labels,
-            "logits_to_keep": torch.arange(width - kept - 1, width - 1),
-        }
-
-
-def _pad(values: list[int], filler: int, width: int) -> list[int]:
-    return [filler] * (width - len(values)) + values
+def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, list[TrainingRow]]:
+    """The rows of a step as they are: how they fall into micro-batches is up to the trainer."""
+    return {"rows": [TrainingRow(**row) for row in rows]}
 
 
 class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with a loss that never computes logits for prompt tokens, and ROUGE at each evaluation.
+    """TRL's trainer on packed rows, with a loss that never computes logits for prompt tokens.
 
-    `preview(step)` generates summaries of fixed dev samples and returns their scores, to be logged with the loss.
+    A batch is all rows of a step; it is divided into micro-batches of at most `plan.max_tokens` tokens, whose gradients
+    add up to those of the whole, so that memory settings do not change what is learned. `preview(step)` generates
+    summaries of fixed dev samples at each evaluation and returns their scores, to be logged with the loss.
 
     Raises:
-        UserError: at the first evaluation the loss is no number.
+        UserError: at the first evaluation the loss is no number, or memory ran out twice.
     """
 
-    def __init__(self, *args: Any, preview: Callable[[int], dict[str, float]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *args: Any, preview: Callable[[int], dict[str, float]], lora_plus_ratio: float = 1.0, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, data_collator=collate, **kwargs)
         # TRL makes the adapters of a quantised base bfloat16, whose steps are too coarse for late, small updates;
         # a resumed training would load them as float32 and so take another course.
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        for parameter in trainable(self.model):
+            parameter.data = parameter.data.float()
+        self.base = self.model.get_base_model()
+        use_attention(self.base, PACKED)
+        if can_fuse(self.base):
+            fuse(self.base)
+        self.plan = Plan(2**31, 0)
         self._preview = preview
+        self._lora_plus_ratio = lora_plus_ratio
+        self._stepped_down = False
 
-    def compute_loss(
+    def use(self, plan: Plan) -> None:
+        """Follow a plan from now on."""
+        self.plan = plan
+        set_checkpointed(self.base, plan.checkpointed_layers)
+
+    def probe(self, tokens: int) -> None:
+        """Forward and backward on one row of that many tokens, half of which are predicted; nothing is learned."""
+        row = TrainingRow([1] * (tokens // 2), [1] * (tokens - tokens // 2))
+        self.model.train()
+        self._backward([row], Plan(tokens, 0))
+        self.model.zero_grad(set_to_none=True)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, list[TrainingRow]], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Add up the gradients of a step's micro-batches; the loss is the mean over all labelled tokens of the step."""
+        model.train()
+        rows = inputs["rows"]
+        try:
+            loss = self._backward(rows, self.plan)
+        except torch.OutOfMemoryError:
+            if self._stepped_down:
+                raise UserError(
+                    f"params.yaml: train.max_tokens_per_batch = {self.plan.max_tokens}: out of GPU memory with all "
+                    "activations computed again; lower train.memory, prompt.max_tokens or lora.r"
+                ) from None
+            self._stepped_down = True
+            self.use(step_down(self.plan, count_layers(self.base), max(map(len, rows))))
+            logger.warning(
+                "Out of GPU memory: going on with micro-batches of up to %d tokens, all activations computed again",
+                self.plan.max_tokens,
+            )
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            loss = self._backward(rows, self.plan)
+        self.state.num_input_tokens_seen += sum(map(len, rows))
+        return loss
+
+    def _backward(self, rows: Sequence[TrainingRow], plan: Plan) -> Tensor:
+        refresh(self.base)
+        labelled = sum(len(row.completion_ids) for row in rows)
+        loss = torch.zeros((), device=self.base.device)
+        for batch in split([len(row) for row in rows], plan.max_tokens):
+            part = self.losses(pack([rows[row] for row in batch], self.base.device)).sum() / labelled
+            self.accelerator.backward(part)
+            loss += part.detach()
+        return loss
+
+    def losses(self, packed: Packed) -> Tensor:
+        """The cross-entropy of each predicted token, K."""
+        head = self.base.get_output_embeddings()
+        scaled = head.bias is not None or any(getattr(self.base.config, name, None) for name in SCALED_LOGITS)
+        if scaled:
+            logits = self.base(**packed.inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
+            return cross_entropy(logits, packed.targets, reduction="none")
+        hidden = self.base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0]
+        return token_losses(hidden[packed.positions], packed.targets, head.weight)
+
+    def evaluation_loop(
         self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Cross-entropy over labelled positions.
-
-        Training: the mean over all tokens of the step, whatever its micro-batches. Evaluation: the mean over rows
-        of each row's mean, which does not depend on how rows fall into batches.
-        """
-        labels = inputs.pop("labels")[:, 1:]
-        labelled = labels != IGNORED
-        losses = self._losses(model, inputs, labels, labelled)
-        if not model.training:
-            rows = labelled.nonzero()[:, 0]
-            return (losses.new_zeros(len(labels)).index_add(0, rows, losses) / labelled.sum(dim=1)).mean()
-        return losses.sum() / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
-
-    def _losses(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        labels: torch.Tensor,
-        labelled: torch.Tensor,
-    ) -> torch.Tensor:
-        """The loss of each labelled position, in row order."""
-        base = self.model.get_base_model()
-        head = base.get_output_embeddings()
-        scaled = head.bias is not None or any(getattr(base.config, name, None) for name in SCALED_LOGITS)
-        # Across processes the gradients meet in the wrapped model's own forward pass.
-        if scaled or self.accelerator.num_processes > 1:
-            logits = model(**inputs, use_cache=False).logits[labelled].float()
-            return cross_entropy(logits, labels[labelled], reduction="none")
-        positions = inputs.pop("logits_to_keep")
-        hidden = base.base_model(**inputs, use_cache=False).last_hidden_state[:, positions]
-        return token_losses(hidden[labelled], labels[labelled], head.weight)
-
-    def _send_telemetry(self) -> None:
-        """TRL would tell the Hub of each training; nothing leaves this machine unasked."""
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The mean over rows of each row's mean loss, which does not depend on how rows fall into batches."""
+        self.model.eval()
+        refresh(self.base)
+        rows = [row for batch in dataloader for row in batch["rows"]]
+        means = torch.zeros(len(rows))
+        with torch.no_grad():
+            for batch in split([len(row) for row in rows], self.plan.max_tokens):
+                packed = pack([rows[row] for row in batch], self.base.device)
+                losses = self.losses(packed).float()
+                sums = losses.new_zeros(len(batch)).index_add(0, packed.rows, losses)
+                means[batch] = (sums / packed.rows.bincount()).cpu()
+        metrics = {f"{metric_key_prefix}_loss": means.mean().item()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate on dev and preview."""
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         if self.state.best_global_step is None and not math.isfinite(metrics["eval_loss"]):
             raise UserError(
                 f"params.yaml: train.learning_rate = {self.args.learning_rate:g}: at the first evaluation, after step "
                 f"{self.state.global_step}, the loss is no number; lower it"
             )
+        use_attention(self.base, PADDED)
         scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
+        use_attention(self.base, PACKED)
         if scores:
             self.log(dict(scores))
         return metrics | scores
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The optimizer of the settings; with LoRA+ (https://arxiv.org/abs/2402.12354), B learns faster than A."""
+        if self._lora_plus_ratio == 1:
+            plain: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+            return plain
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        optimizer: torch.optim.Optimizer = create_loraplus_optimizer(
+            self.model,
+            optimizer_cls=kind,
+            loraplus_lr_ratio=self._lora_plus_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **settings,
+        )
+        self.optimizer = optimizer
+        return optimizer
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted; see the tokens a second."""
+        return 0
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell the Hub of each training; nothing leaves this machine unasked."""

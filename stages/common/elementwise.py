@@ -1,0 +1,48 @@
+"""What `stages.common.kernels` does on a GPU, in plain PyTorch: for the CPU, and to check the kernels against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
+    """The norm of each row of `x`, into `out`: taken in float32, scaled in the dtype of `x`, as transformers does."""
+    full = x.float()
+    unit = full * torch.rsqrt(full.square().mean(-1, keepdim=True) + epsilon)
+    torch.mul(unit.to(x.dtype), weight, out=out)
+
+
+def rms_norm_backward(x: Tensor, weight: Tensor, epsilon: float, dy: Tensor, residual: Tensor) -> Tensor:
+    """The gradient of x: that of the norm plus `residual`, what reaches x beside it."""
+    full = x.float()
+    inverse = torch.rsqrt(full.square().mean(-1, keepdim=True) + epsilon)
+    unit = full * inverse
+    scaled = dy.float() * weight
+    return (inverse * (scaled - unit * (scaled * unit).mean(-1, keepdim=True)) + residual).to(x.dtype)
+
+
+def gated(gate_up: Tensor, out: Tensor) -> None:
+    """SiLU of the first half of the columns, times the second half, into `out`."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    torch.mul(silu(gate), up, out=out)
+
+
+def gated_backward(gate_up: Tensor, dh: Tensor, out: Tensor, d_gate_up: Tensor) -> None:
+    """`gated` again, into `out`, and the gradient of its input, into `d_gate_up`."""
+    gated(gate_up, out)
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    sigmoid = torch.sigmoid(gate)
+    active = gate * sigmoid
+    d_gate, d_up = d_gate_up.chunk(2, dim=-1)
+    d_gate.copy_(dh * up * (sigmoid + active * (1 - sigmoid)))
+    d_up.copy_(dh * active)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = False) -> None:
+    """Rotate the heads of `x` (T x heads x size) by their position, or back, into `out` (T x heads * size)."""
+    first, second = x.chunk(2, dim=-1)
+    half = torch.cat((-second, first), dim=-1)
+    sin = -sin if back else sin
+    out.unflatten(-1, x.shape[1:]).copy_(x * cos[:, None] + half * sin[:, None])

@@ -1,0 +1,42 @@
+"""LoRA layers whose activations stay in the compute dtype, whatever the adapter's own is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bitsandbytes
+import torch
+from peft import LoraConfig
+from peft.tuners import lora
+from torch import Tensor
+from torch.nn.functional import linear
+
+
+class LoraLinear(lora.Linear):  # type: ignore[misc]
+    """PEFT's LoRA layer for full-precision and 4-bit linear layers alike.
+
+    PEFT's own casts its input to the adapter's float32 and multiplies there: on an H100 the casts and products of
+    one layer then cost more than the frozen product. Casting the adapter's few weights instead gives products in the
+    compute dtype; their gradients are float32 again.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters or self.merged or self.active_adapters != ["default"]:
+            output: Tensor = super().forward(x, *args, **kwargs)
+            return output
+        down, up = low_rank(self, x.dtype)
+        base: Tensor = self.base_layer(x)
+        return base + linear(linear(self.lora_dropout["default"](x), down), up)
+
+
+def low_rank(layer: lora.LoraLayer, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A layer's adapter as two products: rank x in, and out x rank with its scale already in it."""
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    return down.to(dtype), (up * layer.scaling["default"]).to(dtype)
+
+
+def use_lora_linear(config: LoraConfig) -> LoraConfig:
+    """Have PEFT make `LoraLinear` of every layer that gets a plain adapter; DoRA keeps PEFT's own layers."""
+    if not config.use_dora:
+        config._register_custom_module({torch.nn.Linear: LoraLinear, bitsandbytes.nn.Linear4bit: LoraLinear})
+    return config

@@ -1,0 +1,190 @@
+"""Frozen linear layers that read the same input, and their adapters, as few products as can be.
+
+For layers y = x W' + (x A') B' with the scale in B, a group computes t = x A' and then, where the weights are held
+in the compute dtype, one product [x, t] [W, B]': the thin product's result never makes a pass through memory of its
+own, which costs as much as it does to add two tensors of the size of y. In the backward pass likewise u = dy B and
+dx = [dy, u] [[W], [A]]. So W lies in the corner of a larger tensor, with B to its right and A below it.
+
+4-bit weights are dequantised into memory that all groups of their shape share, and adapters are added in place.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import bitsandbytes
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from torch import Tensor, nn
+
+from stages.common.lora import LoraLinear
+
+ALIGNMENT = 64
+"""Extra columns come in multiples of this, 128 bytes: on an H100, products of rows that begin elsewhere are 10%
+slower, which is more than the extra columns cost."""
+
+
+Scratch = dict[torch.Size, tuple[Tensor, list[Tensor]]]
+"""What 4-bit weights are dequantised into, by shape, and whose weights are there."""
+
+
+def make_group(layers: Sequence[LoraLinear], scratch: Scratch) -> Group:
+    """The group of some layers of a model whose groups all share `scratch`."""
+    if isinstance(layers[0].get_base_layer(), bitsandbytes.nn.Linear4bit):
+        return QuantisedGroup(layers, scratch)
+    return DenseGroup(layers)
+
+
+class Group(ABC):
+    """Layers with plain adapters that read the same input; T x width in, T x height out."""
+
+    extra = 0
+    """Columns that inputs and output gradients have beside their own."""
+    _down: Tensor
+    """All A, ranks x width; rows beyond the ranks are zero."""
+    _up: Tensor
+    """All B with their scale, height x ranks; zero beside the block of each layer."""
+
+    def __init__(self, layers: Sequence[LoraLinear]) -> None:
+        self.layers = layers
+        self.sizes = [layer.out_features for layer in layers]
+        self.width, self.height = layers[0].in_features, sum(self.sizes)
+        self._ranks = [layer.r["default"] for layer in layers]
+        self._scales = [layer.scaling["default"] for layer in layers]
+        biases = [layer.get_base_layer().bias for layer in layers]
+        self._bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases])
+
+    def parameters(self) -> list[Tensor]:
+        """The trained tensors: A and B of each layer."""
+        return [side["default"].weight for layer in self.layers for side in (layer.lora_A, layer.lora_B)]
+
+    def new_input(self, like: Tensor) -> Tensor:
+        """Memory for an input, as many rows as `like` has: only the first `width` columns are to be filled."""
+        return like.new_empty(len(like), self.width + self.extra)
+
+    def new_output_gradient(self, like: Tensor) -> Tensor:
+        """Memory for an output's gradient, of which the first `height` columns are to be filled."""
+        return like.new_empty(len(like), self.height + self.extra)
+
+    def widen_input(self, x: Tensor) -> Tensor:
+        """An input as `forward` takes it."""
+        return _copy(x, self.new_input(x)) if self.extra else x
+
+    def widen(self, dy: Tensor) -> Tensor:
+        """An output's gradient as the methods below take it."""
+        return _copy(dy, self.new_output_gradient(dy)) if self.extra else dy.contiguous()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs side by side, T x height, and the adapters' inner results t, T x ranks."""
+
+    @abstractmethod
+    def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of the input, T x width, and of t, T x ranks."""
+
+    def adapter_gradients(self, x: Tensor, thin: Tensor, dy: Tensor, d_thin: Tensor) -> list[Tensor]:
+        """The gradients of `parameters()`.
+
+        Args:
+            x: the input, T x width.
+            thin: what `forward` gave for it.
+            dy: the gradient of the output, as `input_gradient` takes it.
+            d_thin: what `input_gradient` gave for it.
+        """
+        for_down = (d_thin.T @ x).split([*self._ranks, d_thin.shape[1] - sum(self._ranks)])
+        for_up = (dy[:, : self.height].T @ thin).split(self.sizes)
+        gradients: list[Tensor] = []
+        column = 0
+        for rank, scale, down, up in zip(self._ranks, self._scales, for_down, for_up, strict=False):
+            gradients += [down.float(), up[:, column : column + rank].float() * scale]
+            column += rank
+        return gradients
+
+    def backward(self, x: Tensor, thin: Tensor, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The gradients of the input and of `parameters()`."""
+        dx, d_thin = self.input_gradient(dy)
+        return dx, self.adapter_gradients(x, thin, dy, d_thin)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the adapters as they are now: what the products use is a copy of them."""
+        down, up = self._down, self._up
+        parameters = self.parameters()
+        row = column = 0
+        for a, b, rank, size, scale in zip(
+            parameters[::2], parameters[1::2], self._ranks, self.sizes, self._scales, strict=True
+        ):
+            down[column : column + rank].copy_(a)
+            up[row : row + size, column : column + rank].copy_(b * scale)
+            row, column = row + size, column + rank
+
+
+class DenseGroup(Group):
+    """Weights in the compute dtype, which become views of the group's."""
+
+    def __init__(self, layers: Sequence[LoraLinear]) -> None:
+        super().__init__(layers)
+        self.extra = -(-sum(self._ranks) // ALIGNMENT) * ALIGNMENT
+        bases = [layer.get_base_layer() for layer in layers]
+        self._whole = bases[0].weight.new_zeros(self.height + self.extra, self.width + self.extra)
+        for base, part in zip(bases, self._whole[: self.height, : self.width].split(self.sizes), strict=True):
+            part.copy_(base.weight.detach())
+            base.weight = nn.Parameter(part, requires_grad=False)
+        self._down, self._up = self._whole[self.height :, : self.width], self._whole[: self.height, self.width :]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        thin = x[:, self.width :]
+        torch.mm(x[:, : self.width], self._down.T, out=thin)
+        weight = self._whole[: self.height]
+        y = x @ weight.T if self._bias is None else torch.addmm(self._bias, x, weight.T)
+        return y, thin.clone()
+
+    def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
+        d_thin = dy[:, self.height :]
+        torch.mm(dy[:, : self.height], self._up, out=d_thin)
+        return dy @ self._whole[:, : self.width], d_thin
+
+
+class QuantisedGroup(Group):
+    """4-bit weights."""
+
+    def __init__(self, layers: Sequence[LoraLinear], scratch: Scratch) -> None:
+        super().__init__(layers)
+        self._packed = [layer.get_base_layer().weight for layer in layers]
+        kind = {"dtype": self._packed[0].quant_state.dtype, "device": self._packed[0].device}
+        self._down = torch.zeros(sum(self._ranks), self.width, **kind)
+        self._up = torch.zeros(self.height, sum(self._ranks), **kind)
+        self._shape = torch.Size((self.height, self.width))
+        self._scratch = scratch
+        if self._shape not in scratch:
+            scratch[self._shape] = (torch.empty(self._shape, **kind), [])
+
+    def _weight(self) -> Tensor:
+        weight: Tensor
+        weight, owner = self._scratch[self._shape]
+        # A layer that computes its activations again has its weights there already when its gradients are taken.
+        if owner is not self._packed:
+            for packed, part in zip(self._packed, weight.split(self.sizes), strict=True):
+                if part.is_cuda:
+                    dequantize_4bit(packed.data, packed.quant_state, out=part)
+                else:  # bitsandbytes takes no `out` there
+                    part.copy_(dequantize_4bit(packed.data, packed.quant_state))
+            self._scratch[self._shape] = (weight, self._packed)
+        return weight
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        thin = x @ self._down.T
+        weight = self._weight()
+        y = x @ weight.T if self._bias is None else torch.addmm(self._bias, x, weight.T)
+        y.addmm_(thin, self._up.T)
+        return y, thin
+
+    def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
+        d_thin = dy @ self._up
+        return (dy @ self._weight()).addmm_(d_thin, self._down), d_thin
+
+
+def _copy(x: Tensor, wide: Tensor) -> Tensor:
+    wide[:, : x.shape[1]].copy_(x)
+    return wide

@@ -1,0 +1,183 @@
+"""How a training uses its memory: what to keep, what to compute again, and how much to do at once."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+CPU_TOKENS = 2048
+"""Tokens of a micro-batch on the CPU, whose speed hardly changes from a thousand on."""
+LARGE = 1_000_000_000
+"""Weights from which a CPU computes activations again, and no longer holds 4-bit weights dequantised."""
+PROBE_TOKENS = (512, 1024)
+SPARE = 0.92
+"""Share of the memory that is planned with; fragments and the optimizer's first step take the rest."""
+RATE = 600e12
+BANDWIDTH = 2.5e12
+"""FLOP and bytes a second of a data-centre GPU: their ratio weighs computing again against more micro-batches."""
+OVERHEAD = 0.02
+"""Seconds of a micro-batch beside its products."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training does with its memory."""
+
+    max_tokens: int
+    """Tokens of a micro-batch at most, but for a single row that is longer."""
+    checkpointed_layers: int
+    """Layers, from the first on, whose activations are computed again in the backward pass."""
+
+    def describe(self, layers: int, dequantised: bool) -> str:
+        """One line for the log."""
+        base = "base dequantised once" if dequantised else "base as it is stored"
+        return (
+            f"Memory: {base}, activations of {self.checkpointed_layers} of {layers} layers computed again, "
+            f"micro-batches of up to {self.max_tokens} tokens"
+        )
+
+
+def budget(setting: float | str) -> float:
+    """The bytes of GPU memory that training may take, those already taken included; inf on the CPU.
+
+    Args:
+        setting: `train.memory`: auto, all that is free, or GiB.
+    """
+    if not torch.cuda.is_available():
+        return math.inf
+    free, _ = torch.cuda.mem_get_info()
+    all_of_it = free + torch.cuda.memory_reserved()
+    return SPARE * (all_of_it if isinstance(setting, str) else min(all_of_it, setting * GIB))
+
+
+def dequantise_base(setting: str, weights: int, memory: float) -> bool:
+    """Whether 4-bit weights are held in the compute dtype while training: the same numbers, sooner.
+
+    Args:
+        setting: `train.dequantize`: auto, always or never. Auto does so where it leaves most of the memory free, on
+            a CPU for small models.
+        weights: how many there are.
+        memory: what `budget` gave.
+    """
+    if setting != "auto":
+        return setting == "always"
+    return weights <= LARGE if math.isinf(memory) else 2 * weights < memory / 2
+
+
+def count_layers(model: PreTrainedModel) -> int:
+    """How many decoder layers a model has."""
+    layers: Any = model.base_model.layers
+    return len(layers)
+
+
+def set_checkpointed(model: PreTrainedModel, count: int) -> None:
+    """Have the first `count` decoder layers compute their activations again, and the others keep them."""
+    layers: Any = model.base_model.layers
+    if count:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    for index, layer in enumerate(layers):
+        layer.gradient_checkpointing = index < count
+
+
+def make_plan(
+    model: PreTrainedModel,
+    probe: Callable[[int], None],
+    *,
+    max_tokens: int | str,
+    checkpointed_layers: int | str,
+    memory: float,
+    step_tokens: int,
+    longest: int,
+) -> Plan:
+    """Settle what the settings leave to auto; on a GPU by measuring what a token takes.
+
+    Args:
+        model: ready to train.
+        probe: runs forward and backward on a micro-batch of that many tokens.
+        max_tokens: `train.max_tokens_per_batch`.
+        checkpointed_layers: `train.checkpointed_layers`.
+        memory: what `budget` gave.
+        step_tokens: tokens of a step on average; micro-batches need not hold more.
+        longest: tokens of the longest row.
+
+    Raises:
+        UserError: not even the longest row fits.
+    """
+    layers = count_layers(model)
+    fixed_count = _count(checkpointed_layers, layers)
+    if math.isinf(memory):
+        count = (layers if model.num_parameters() > LARGE else 0) if fixed_count is None else fixed_count
+        return Plan(CPU_TOKENS if isinstance(max_tokens, str) else max_tokens, count)
+    if not isinstance(max_tokens, str) and fixed_count is not None:
+        return Plan(max_tokens, fixed_count)
+
+    kept, again = (_bytes_per_token(model, probe, count) for count in (0, layers))
+    free = memory - torch.cuda.memory_allocated()
+    counts = range(layers + 1) if fixed_count is None else [fixed_count]
+    needed = longest if isinstance(max_tokens, str) else max(longest, max_tokens)
+    fitting = []
+    for count in counts:
+        tokens = int(free / (kept + (again - kept) * count / layers))
+        if tokens >= needed:
+            tokens = min(tokens, max(step_tokens, longest)) if isinstance(max_tokens, str) else max_tokens
+            fitting.append(Plan(tokens, count))
+    if not fitting:
+        raise UserError(
+            f"train.memory: a row of {longest} tokens needs {needed * again / GIB:.1f} GiB beside the model's "
+            f"{torch.cuda.memory_allocated() / GIB:.1f}, and there are {free / GIB:.1f}; lower prompt.max_tokens or "
+            "lora.r"
+        )
+    return min(fitting, key=lambda plan: seconds_per_token(plan, layers, model.num_parameters(), step_tokens))
+
+
+def seconds_per_token(plan: Plan, layers: int, weights: int, step_tokens: int) -> float:
+    """What a plan costs, to compare plans by: 4 FLOP a weight, 2 more where it computes again, and each micro-batch.
+
+    A micro-batch is taken to dequantise the weights each time it needs them.
+    """
+    again = plan.checkpointed_layers / layers
+    micro_batches = math.ceil(step_tokens / plan.max_tokens)
+    overhead = OVERHEAD + (2 + again) * 2.5 * weights / BANDWIDTH
+    return (4 + 2 * again) * weights / RATE + micro_batches * overhead / step_tokens
+
+
+def step_down(plan: Plan, layers: int, longest: int) -> Plan:
+    """The plan after memory ran out: half the tokens, and everything computed again."""
+    return Plan(max(longest, plan.max_tokens // 2), layers)
+
+
+def _count(setting: int | str, layers: int) -> int | None:
+    if setting == "auto":
+        return None
+    return layers if setting == "all" else min(int(setting), layers)
+
+
+def _bytes_per_token(model: PreTrainedModel, probe: Callable[[int], None], count: int) -> float:
+    set_checkpointed(model, count)
+    peaks = []
+    for tokens in PROBE_TOKENS:
+        probe(tokens)  # once for what is allocated or compiled at the first time
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        probe(tokens)
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    return max(1.0, (peaks[1] - peaks[0]) / (PROBE_TOKENS[1] - PROBE_TOKENS[0]))
+
+
+def trainable(model: nn.Module) -> Sequence[nn.Parameter]:
+    """The parameters that training changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,129 @@
+"""Fused layers compute what those of transformers do, on rows packed or alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, set_seed
+
+from stages.common.attention import PACKED, use_attention
+from stages.common.fused import FusedLayer, can_fuse, fuse, refresh
+from stages.common.lora import use_lora_linear
+from stages.common.packing import TrainingRow, pack
+
+SHAPE = {
+    "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+}  # fmt: skip
+CONFIGS = [
+    LlamaConfig(**SHAPE),
+    Qwen2Config(**SHAPE),
+    Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    Qwen3Config(**SHAPE),
+]
+
+
+def rows() -> list[TrainingRow]:
+    generator = torch.Generator().manual_seed(1)
+
+    def tokens(n: int) -> list[int]:
+        ids: list[int] = torch.randint(0, 512, (n,), generator=generator).tolist()
+        return ids
+
+    return [
+        TrainingRow(tokens(prompt), tokens(completion)) for prompt, completion in [(5, 3), (20, 7), (1, 1), (33, 12)]
+    ]
+
+
+def adapted(config: PreTrainedConfig, device: str = "cpu", **lora: Any) -> PeftModel:
+    set_seed(0)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").to(device)
+    settings = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "init_lora_weights": False, **lora}
+    return get_peft_model(model, use_lora_linear(LoraConfig(**settings, task_type="CAUSAL_LM"))).train()
+
+
+def one_by_one(model: PeftModel) -> torch.Tensor:
+    """The loss of the rows as transformers computes it, each alone."""
+    losses = []
+    for row in rows():
+        logits = model(input_ids=torch.tensor([row.input_ids], device=model.device)).logits[0].float()
+        targets = torch.tensor(row.completion_ids, device=model.device)
+        losses.append(cross_entropy(logits[len(row.prompt_ids) - 1 : -1], targets, reduction="sum"))
+    return torch.stack(losses).sum()
+
+
+def packed(model: PeftModel) -> torch.Tensor:
+    together = pack(rows(), model.device)
+    base = model.get_base_model()
+    hidden = base.base_model(**together.inputs, use_cache=False).last_hidden_state[0, together.positions]
+    return cross_entropy(base.lm_head(hidden).float(), together.targets, reduction="sum")
+
+
+def gradients(model: PeftModel, loss: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    torch.autograd.backward([loss])
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    """Equal to float32's precision, measured by each gradient's size."""
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
+@pytest.mark.parametrize("lora", [{}, {"rank_pattern": {"q_proj": 2, "up_proj": 8}, "use_rslora": True}])
+def test_loss_and_gradients(config: PreTrainedConfig, lora: dict[str, Any]) -> None:
+    model = adapted(config, **lora)
+    base = model.get_base_model()
+    names = sorted(model.state_dict())
+    expected = one_by_one(model)
+    expected_gradients = gradients(model, expected)
+    use_attention(base, PACKED)
+    plain = packed(model)
+    torch.testing.assert_close(plain, expected)
+    assert_same(gradients(model, plain), expected_gradients)
+
+    assert can_fuse(base)
+    fuse(base)
+    refresh(base)
+    for recomputed in (0, 2):
+        for index, layer in enumerate(base.model.layers):
+            assert isinstance(layer, FusedLayer)
+            layer.gradient_checkpointing = index < recomputed
+        fused = packed(model)
+        torch.testing.assert_close(fused, expected)
+        assert_same(gradients(model, fused), expected_gradients)
+    # The adapter is where it was, and generation goes through the layers of transformers.
+    assert sorted(model.state_dict()) == names
+    use_attention(base, "sdpa")
+    torch.testing.assert_close(one_by_one(model), expected)
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"lora_dropout": 0.1}, {"target_modules": ["q_proj", "v_proj"]}])
+def test_layers_with_other_adapters_stay_as_they_are(lora: dict[str, Any]) -> None:
+    assert not can_fuse(adapted(CONFIGS[0], **lora).get_base_model())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
+def test_the_kernels_of_a_gpu_are_as_close_to_float32_as_transformers(config: PreTrainedConfig) -> None:
+    exact = adapted(config)
+    expected = torch.cat([gradient.flatten() for gradient in gradients(exact, one_by_one(exact))])
+    model = adapted(config, "cuda")
+    base = model.get_base_model()
+
+    def error(loss: torch.Tensor) -> float:
+        found = torch.cat([gradient.flatten().cpu().float() for gradient in gradients(model, loss)])
+        return float((found - expected).norm() / expected.norm())
+
+    plain = error(one_by_one(model))
+    use_attention(base, PACKED)
+    fuse(base)
+    refresh(base)
+    assert error(packed(model)) < 1.2 * plain
