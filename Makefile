@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: repro test test-fast lint bench setup
+.PHONY: repro demo test test-fast lint bench setup
 .DEFAULT_GOAL := repro
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -22,9 +22,12 @@ lint: $(SETUP)
 	ruff format --check .
 	mypy
 
+demo: $(SETUP)
+	python -m stages.demo
+
 bench: $(SETUP)
 	python -m benchmarks.train_step
-	python -m benchmarks.generation
+	python -m benchmarks.infer
 
 setup: $(SETUP)
 

@@ -1,76 +1,60 @@
-"""Score the predictions against references and extractive baselines, and put a run's metrics into Git.
+"""Score the predictions against references and extractive baselines, check what ROUGE cannot see, and report.
 
     python -m stages.evaluate
 
-Training's metrics and curves are copied from models/training: an output of `train` itself in Git would keep
-DVC from restoring an earlier training out of its run cache.
+The metrics go into Git; the report, which shows every dialogue, stays in DVC's cache. Training's metrics and
+curves are copied from models/training: an output of `train` itself in Git would keep DVC from restoring an
+earlier training out of its run cache.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from dvclive import Live
 
-from stages.common.dialogue import MASK_OR_SPEAKER
 from stages.common.errors import UserError, run_stage
 from stages.common.extractive import BASELINES
-from stages.common.files import replacing, write_text
+from stages.common.files import read_json, replacing, write_text
+from stages.common.morphemes import CUTTERS, Cutter, analyser, remembering
 from stages.common.params import load_params
-from stages.common.rouge import ANALYSERS, Analyser, morpheme_scores, word_scores
+from stages.common.report import Scored, report
+from stages.common.rouge import Scorer, Scores
+from stages.common.scored import Row, measure, score_rows
 from stages.common.submission import read_predictions
 from stages.common.summary_table import SPLITS, summary_table
-from stages.common.tables import read_table, references
+from stages.common.tables import Split, read_table, references
 
 TABLES = Path("data/clean")
 PREDICTIONS = Path("data/predictions")
 TRAINING = Path("models/training")
 TRAIN_METRICS = Path("metrics/train")
 EVAL_METRICS = Path("metrics/eval/metrics.json")
+DECODING = Path("metrics/eval/decoding.json")
+REPORT = Path("metrics/eval/report.html")
 
 logger = logging.getLogger(__name__)
 
 
-def score(
-    predictions: Sequence[str], dialogues: Sequence[str], refs: Sequence[Sequence[str]], analyse: Analyser
-) -> dict[str, Any]:
-    """The metrics of one split, rounded to 4 decimals.
-
-    Args:
-        predictions: a summary for each row; it may be empty.
-        dialogues: what the rows summarise, which the baselines copy from.
-        refs: the reference summaries of each row.
-        analyse: the analyser behind the morpheme-level scores.
-    """
-    baselines = {name: [extract(dialogue) for dialogue in dialogues] for name, extract in BASELINES.items()}
-    return {
-        "word": word_scores(predictions, refs).rounded(),
-        "morpheme": morpheme_scores(predictions, refs, analyse).rounded(),
-        "baselines": {
-            name: {"final": morpheme_scores(summaries, refs, analyse).rounded()["final"]}
-            for name, summaries in baselines.items()
-        },
-        "empty": sum(not prediction.strip() for prediction in predictions),
-        "length_ratio": round(length_ratio(predictions, refs), 4),
-        "hangul_share": round(hangul_share(predictions), 4),
-    }
-
-
-def length_ratio(predictions: Sequence[str], refs: Sequence[Sequence[str]]) -> float:
-    """Characters of the predictions for each one of the references."""
-    return sum(map(len, predictions)) / sum(fmean(map(len, row)) for row in refs)
-
-
-def hangul_share(predictions: Sequence[str]) -> float:
-    """Share of Hangul among the letters outside masks, from 0 to 1; low where a model answers in English."""
-    letters = [char for char in MASK_OR_SPEAKER.sub("", " ".join(predictions)) if char.isalpha()]
-    return sum("가" <= char <= "힣" for char in letters) / max(len(letters), 1)
+def read_split(split: Split, cut: Cutter) -> tuple[list[Row], dict[str, list[Scores]]]:
+    """The rows that have references, scored, and for each baseline its scores of the same rows."""
+    table = read_table(TABLES / f"{split}.csv", split)
+    predictions = read_predictions(PREDICTIONS / f"{split}.csv", table["fname"])
+    topics = table["topic"] if "topic" in table else [""] * len(table)
+    given = zip(table["fname"], table["dialogue"], references(table), predictions, topics, strict=True)
+    kept = [(fname, dialogue, refs, summary, topic) for fname, dialogue, refs, summary, topic in given if refs]
+    logger.info("%s: %d predictions, %d with references", split, len(predictions), len(kept))
+    if not kept:
+        return [], {}
+    fnames, dialogues, refs, summaries, of = (list(column) for column in zip(*kept, strict=True))
+    morphemes = Scorer(analyser(cut))
+    rows = score_rows(fnames, dialogues, refs, summaries, of, morphemes)
+    copied = {name: [extract(dialogue) for dialogue in dialogues] for name, extract in BASELINES.items()}
+    return rows, {name: morphemes.rows(texts, refs) for name, texts in copied.items()}
 
 
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:
@@ -99,20 +83,27 @@ def copy_training(training: Path, target: Path) -> None:
         shutil.copytree(training / "plots", temporary, copy_function=shutil.copyfile)
 
 
+def read_decoding(path: Path) -> dict[str, Any]:
+    """Read how the summaries were generated.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        decoding: dict[str, Any] = read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; `dvc repro` writes it") from None
+    return decoding
+
+
 def main() -> None:
-    params = load_params()
-    analyse = ANALYSERS[params.evaluate.morphemes]
-    metrics: dict[str, Any] = {}
-    for split in SPLITS:
-        table = read_table(TABLES / f"{split}.csv", split)
-        predictions = read_predictions(PREDICTIONS / f"{split}.csv", table["fname"])
-        rows = zip(predictions, table["dialogue"], references(table), strict=True)
-        scored = [row for row in rows if row[2]]
-        logger.info("%s: %d predictions, %d with references", split, len(predictions), len(scored))
-        if scored:
-            summaries, dialogues, refs = zip(*scored, strict=True)
-            metrics[split] = score(summaries, dialogues, refs, analyse)
+    cut = remembering(CUTTERS[load_params().evaluate.morphemes])
+    decoding = read_decoding(DECODING)
+    read = {split: read_split(split, cut) for split in SPLITS}
+    scored: dict[str, Scored] = {split: (rows, baselines) for split, (rows, baselines) in read.items() if rows}
+    metrics = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
     copy_training(TRAINING, TRAIN_METRICS)
+    write_text(REPORT, report(scored, decoding, cut))
     write_metrics(metrics, EVAL_METRICS)
     print(summary_table(metrics))
 

@@ -1,87 +1,155 @@
-"""Choose decoding settings by ROUGE on dev: `python -m stages.tune_decoding` writes metrics/eval/decoding.json."""
+"""Choose decoding settings by ROUGE on dev: `python -m stages.tune_decoding` writes metrics/eval/decoding.json.
+
+One half of the tuning rows chooses, by successive halving. The other half, which no choice has seen, tells what the
+chosen settings gain over the fixed ones of params.yaml. Points for plots are written to metrics/eval/decoding.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from stages.common.errors import run_stage
-from stages.common.files import write_json
-from stages.common.generation import DecodingSettings, summarise
-from stages.common.model import load_for_generation, load_tokenizer
-from stages.common.params import Decoding, Quantization, load_params
+from stages.common.decoding import DecodingSettings, fixed_settings
+from stages.common.errors import UserError, run_stage
+from stages.common.files import replacing, write_json
+from stages.common.generation import Limits, TransformersWriter, in_batches
+from stages.common.halving import best, search
+from stages.common.params import Decoding, load_params
+from stages.common.postprocess import process
 from stages.common.preview import spread
-from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.rouge import morpheme_scores
 from stages.common.tables import read_table, references
+from stages.common.writers import load_writer
 
-MANIFEST = Path("models/base.json")
-ADAPTER = Path("models/adapter")
 DEV = Path("data/clean/dev.csv")
 DECODING = Path("metrics/eval/decoding.json")
+POINTS = Path("metrics/eval/decoding")
+PLOTTED = [field.name for field in fields(DecodingSettings) if field.name != "max_new_tokens"]
 
 logger = logging.getLogger(__name__)
 
 
-def fixed_settings(decoding: Decoding) -> DecodingSettings:
-    """The settings that params.yaml gives, without a search."""
-    return DecodingSettings(
-        max_new_tokens=decoding.max_new_tokens,
-        num_beams=decoding.num_beams,
-        length_penalty=decoding.length_penalty,
-        repetition_penalty=decoding.repetition_penalty,
-    )
-
-
 def candidates(decoding: Decoding) -> list[DecodingSettings]:
-    """What the search tries; the length penalty means nothing without beams, so greedy search is tried once."""
+    """All combinations that the search tries, each once.
+
+    A length penalty means nothing without beams, nor does `stop_at_sentence` without a longest length.
+    """
     found = []
-    for beams in dict.fromkeys(decoding.tune_num_beams):
-        for penalty in dict.fromkeys(decoding.tune_length_penalty if beams > 1 else [decoding.length_penalty]):
+    for beams, penalty, repetition, least, most, stop in product(
+        decoding.tune_num_beams,
+        decoding.tune_length_penalty,
+        decoding.tune_repetition_penalty,
+        decoding.tune_min_length,
+        decoding.tune_max_length,
+        decoding.tune_stop_at_sentence,
+    ):
+        if most == 0 or least <= most:
             found.append(
                 DecodingSettings(
                     max_new_tokens=decoding.max_new_tokens,
                     num_beams=beams,
-                    length_penalty=penalty,
-                    repetition_penalty=decoding.repetition_penalty,
+                    length_penalty=penalty if beams > 1 else decoding.length_penalty,
+                    repetition_penalty=repetition,
+                    min_length=least,
+                    max_length=most,
+                    stop_at_sentence=stop and most > 0,
                 )
             )
+    if not found:
+        raise UserError("params.yaml: decoding.tune_min_length: each is above every tune_max_length; nothing to try")
+    return list(dict.fromkeys(found))
+
+
+class Evaluation:
+    """Scores settings on rows of dev, after postprocessing, by the `final` ROUGE of their morphemes."""
+
+    def __init__(
+        self,
+        writer: TransformersWriter,
+        dialogues: Sequence[str],
+        refs: Sequence[Sequence[str]],
+        decoding: Decoding,
+    ) -> None:
+        self.writer = writer
+        self.dialogues = dialogues
+        self.refs = refs
+        self.decoding = decoding
+        self.lengths = writer.prepare(dialogues)
+
+    def __call__(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> list[list[float]]:
+        """Scores, 0 to 100: (settings, rows)."""
+
+        def work(batch: list[int]) -> list[list[float]]:
+            texts = self.writer.best([self.dialogues[rows[i]] for i in batch], settings)
+            return [[self._score(found[i], rows[row]) for found in texts] for i, row in enumerate(batch)]
+
+        by_row = in_batches(
+            work,
+            [self.lengths[row] for row in rows],
+            max(each.num_beams * each.max_new_tokens for each in settings),
+            Limits(self.decoding.batch_size, self.decoding.max_tokens_per_batch),
+            f"{len(settings)} settings",
+        )
+        return [list(scores) for scores in zip(*by_row, strict=True)]
+
+    def _score(self, text: str, row: int) -> float:
+        return morpheme_scores([process(text, self.decoding.postprocess)], [self.refs[row]]).final
+
+
+def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: DecodingSettings) -> dict[str, Any]:
+    """What metrics/eval/decoding.json holds: the best settings, what they gain, and all that was tried."""
+    rows = list(range(len(evaluate.dialogues)))
+    choosing, held_back = rows[::2], rows[1::2]
+    scores = search(settings, choosing, evaluate)
+    chosen = best(scores)
+    logger.info("chosen on %d dialogues: %s", len(choosing), asdict(chosen))
+    found: dict[str, Any] = {"chosen": asdict(chosen)}
+    if held_back:
+        after, before = (fmean(each) for each in evaluate([chosen, fixed], held_back))
+        logger.info("on %d others: %.2f, and %.2f with the fixed settings", len(held_back), after, before)
+        found["held_back"] = {
+            "samples": len(held_back),
+            "chosen": round(after, 4),
+            "fixed": round(before, 4),
+            "gain": round(after - before, 4),
+        }
+    found["samples"] = len(choosing)
+    found["tried"] = [
+        {**asdict(each), "samples": len(scores[each]), "final": round(fmean(scores[each]), 4)} for each in settings
+    ]
     return found
 
 
-def search(
-    decoding: Decoding, quantization: Quantization, dialogues: Sequence[str], refs: Sequence[Sequence[str]]
-) -> list[dict[str, Any]]:
-    """Summarise the dialogues with each candidate: its settings, and rouge1 to final against the references."""
-    model = load_for_generation(MANIFEST, ADAPTER, quantization)
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
-    tried = []
-    for settings in candidates(decoding):
-        label = f"beams {settings.num_beams}, length penalty {settings.length_penalty:g}"
-        hypotheses = summarise(model, builder, dialogues, settings, batch_size=decoding.batch_size, label=label)
-        scores = morpheme_scores(hypotheses, refs).rounded()
-        logger.info("%s: %.2f", label, scores["final"])
-        tried.append({**asdict(settings), **scores})
-    return tried
+def write_points(tried: Sequence[dict[str, Any]]) -> None:
+    """One table for each setting: its value and the score, for all that was tried."""
+    with replacing(POINTS) as folder:
+        folder.mkdir()
+        for name in PLOTTED:
+            lines = [f"{float(each[name]):g}\t{each['final']}\t{each['samples']}\n" for each in tried]
+            (folder / f"{name}.tsv").write_text(f"{name}\tfinal\tsamples\n" + "".join(lines), encoding="utf-8")
 
 
 def main() -> None:
     params = load_params()
     decoding = params.decoding
-    if not decoding.tune:
-        write_json(DECODING, {"chosen": asdict(fixed_settings(decoding))})
-        return
-    dev = read_table(DEV, "dev")
-    rows = spread(len(dev), decoding.tune_samples)
-    dialogues, refs = dev["dialogue"].tolist(), references(dev)
-    tried = search(decoding, params.quantization, [dialogues[row] for row in rows], [refs[row] for row in rows])
-    # The first of equals, in the order given.
-    best = max(tried, key=lambda candidate: candidate["final"])
-    chosen = {key: best[key] for key in asdict(fixed_settings(decoding))}
-    write_json(DECODING, {"chosen": chosen, "samples": len(rows), "tried": tried})
+    fixed = fixed_settings(decoding)
+    found: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
+    if decoding.tune:
+        settings = candidates(decoding)
+        dev = read_table(DEV, "dev")
+        rows = spread(len(dev), decoding.tune_samples)
+        dialogues, refs = dev["dialogue"].tolist(), references(dev)
+        evaluate = Evaluation(
+            load_writer(params.quantization), [dialogues[row] for row in rows], [refs[row] for row in rows], decoding
+        )
+        found = choose(evaluate, settings, fixed)
+    write_json(DECODING, found)
+    write_points(found["tried"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 from dvclive import Live
 
 from stages.common.errors import UserError
-from stages.evaluate import hangul_share, length_ratio, main, write_metrics
+from stages.common.files import write_json
+from stages.evaluate import main, write_metrics
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -24,14 +25,27 @@ fname,dialogue,summary1,summary2,topic
 PREDICTIONS = "fname,summary\n{split}_1,\n{split}_0,#Person1# 학교에 갔다. #Person2# 집에 왔다.\n"
 NO_REFERENCES = 'fname,dialogue,topic\ntest_0,"#Person1#: 학교에 갔다.",학교\n'
 
-HALF = {"rouge1": 50.0, "rouge2": 50.0, "rougeL": 50.0, "final": 50.0}
+# Of two rows, 100 and 0, the bootstrap draws one of them twice a quarter of the time.
+HALF = {"rouge1": 50.0, "rouge2": 50.0, "rougeL": 50.0, "final": 50.0, "final_low": 0.0, "final_high": 100.0}
 SCORES = {
     "word": HALF,
     "morpheme": HALF,
+    "clipped": HALF,
     "baselines": {"lead2": {"final": 50.0}, "lead3": {"final": 50.0}, "longest3": {"final": 50.0}},
     "empty": 1,
     "length_ratio": 0.9714,
     "hangul_share": 1.0,
+    "checks": {
+        "swapped_speakers": 0.0,
+        "silent_speakers": 0.0,
+        "invented": 0.0,
+        "missing_masks": 0.0,
+        "repeats": 0.0,
+        "not_korean": 0.0,
+        "length": 50.0,
+    },
+    "by_length": {"0_to_249": {"rows": 2, "final": 50.0}},
+    "by_speakers": {"2": {"rows": 2, "final": 50.0}},
 }
 
 
@@ -43,6 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for split in ("dev", "test"):
         write(tmp_path / f"data/clean/{split}.csv", DIALOGUES.format(split=split))
         write(tmp_path / f"data/predictions/{split}.csv", PREDICTIONS.format(split=split))
+    write_json(tmp_path / "metrics/eval/decoding.json", {"chosen": {"num_beams": 4}})
     with Live(dir="models/training", dvcyaml=False, save_dvc_exp=False) as live:
         for step in (12, 24):
             live.step = step
@@ -67,7 +82,9 @@ def test_scores_and_curves_are_written(project: Path) -> None:
     main()
     assert read_metrics() == {"dev": SCORES, "test": SCORES}
     assert files().keys() == {
+        "metrics/eval/decoding.json",
         "metrics/eval/metrics.json",
+        "metrics/eval/report.html",
         "metrics/train/metrics.json",
         "metrics/train/plots/metrics/train/loss.tsv",
     }
@@ -126,7 +143,7 @@ def test_predictions_of_another_table_are_refused(project: Path) -> None:
     assert str(caught.value) == (
         "data/predictions/test.csv: not predicted: test_0 (rows: 2); run `dvc repro` to predict again"
     )
-    assert not Path("metrics").exists()
+    assert files().keys() == {"metrics/eval/decoding.json"}
 
 
 def test_training_without_metrics_is_refused(project: Path) -> None:
@@ -134,7 +151,7 @@ def test_training_without_metrics_is_refused(project: Path) -> None:
     with pytest.raises(UserError) as caught:
         main()
     assert str(caught.value) == "models/training/metrics.json: not found; `dvc repro` trains and writes it"
-    assert not Path("metrics").exists()
+    assert files().keys() == {"metrics/eval/decoding.json"}
 
 
 def test_metrics_keep_their_order_and_leave_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +162,20 @@ def test_metrics_keep_their_order_and_leave_nothing_else(tmp_path: Path, monkeyp
     assert text == json.dumps({"dev": {"word": {"rouge2": 1.5, "rouge1": 2}}}, indent=4) + "\n"
 
 
-def test_health() -> None:
-    # 2 + 6 characters beside the means of 4 and 4.
-    assert length_ratio(["가나", "다라마바사아"], [["가나다라"], ["가나", "가나다라마바"]]) == 1
-    assert hangul_share(["#Person1#은 집에", "go 10:30"]) == 3 / 5
-    assert hangul_share(["", "#Person1#"]) == 0
+def test_a_run_without_decoding_settings_is_refused(project: Path) -> None:
+    (project / "metrics/eval/decoding.json").unlink()
+    with pytest.raises(UserError) as caught:
+        main()
+    assert str(caught.value) == "metrics/eval/decoding.json: not found; `dvc repro` writes it"
+    assert files() == {}
+
+
+def test_morphemes_of_mecab(project: Path) -> None:
+    params = (project / "params.yaml").read_text(encoding="utf-8")
+    write(project / "params.yaml", params.replace("morphemes: kiwi", "morphemes: mecab"))
+    write(project / "data/predictions/dev.csv", "fname,summary\ndev_0,#Person1#\ndev_1,밥\n")
+    main()
+    metrics = read_metrics()
+    assert isinstance(metrics, dict)
+    # # Person 1 beside # Person 1 학교 에 갔 다 2 집 왔: 3 of 3 and 3 of 10 make 46.15; the other row is right.
+    assert metrics["dev"]["morpheme"]["rouge1"] == 73.0769

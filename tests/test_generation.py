@@ -7,13 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedModel, set_seed
 
+from stages.common.decode import decode as decode_all
+from stages.common.decoding import ending
 from stages.common.files import write_json
-from stages.common.generation import DecodingSettings, summarise, tidy
+from stages.common.generation import (
+    DecodingSettings,
+    Limits,
+    Sampling,
+    TransformersWriter,
+    batches,
+    summarise,
+)
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Quantization
-from stages.common.prompt import PromptBuilder, PromptSettings
+from stages.common.postprocess import process
+from stages.common.prefill import read_prefix, read_prompts, shared_prefix
+from stages.common.prompt import Example, PromptBuilder, PromptSettings
+from stages.common.search import Beams, Chains, Search
 from stages.common.tables import read_table
 from tests.tiny import SAMPLE
 
@@ -62,7 +74,7 @@ def generate_alone(
 
 
 def decode(builder: PromptBuilder, written: Sequence[int]) -> str:
-    return tidy(builder.tokenizer.decode(written, skip_special_tokens=True))
+    return process(builder.tokenizer.decode(written, skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("settings", [GREEDY, BEAMS, PENALISED], ids=["greedy", "beams", "penalised"])
@@ -125,26 +137,113 @@ def test_nothing_is_taken_from_the_checkpoints_own_generation_settings(
     assert summaries == summarise(model, builder, dialogues, GREEDY, batch_size=4, label="test")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("#Person1#은 웃습니다.", "#Person1#은 웃습니다."),
-        ("  #Person1#은\n웃습니다.\n\n", "#Person1#은 웃습니다."),
-        (
-            "#Person1# 은 #Person2# 를 만나고 #Person12# 에게 갑니다.",
-            "#Person1#은 #Person2#를 만나고 #Person12#에게 갑니다.",
-        ),
-        ("#Person1# 은행에 갑니다.", "#Person1# 은행에 갑니다."),
-        ("#Person1# 가게에 갑니다.", "#Person1# 가게에 갑니다."),
-        ("#PhoneNumber# 는 번호입니다.", "#PhoneNumber# 는 번호입니다."),
-        ("그것은 #Person2# 의", "그것은 #Person2#의"),
-        ("<think>\n\n</think>\n\n둘은 만납니다.", "둘은 만납니다."),
-        ("<think>먼저 읽자.\n그다음</think>둘은 만납니다.<think>끝</think>", "둘은 만납니다."),
-        ("<think>끝나지 않은 생각", ""),
-        ("누가 올까? 아무도 모릅니다.", "누가 올까? 아무도 모릅니다."),
-        ("", ""),
-    ],
-)
-def test_tidy(text: str, expected: str) -> None:
-    assert tidy(text) == expected
-    assert tidy(tidy(text)) == expected
+def test_settings_that_differ_in_the_length_penalty_share_a_search(
+    model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
+) -> None:
+    settings = [DecodingSettings(12, 3, penalty) for penalty in (-1.0, 0.7, 3.0)] + [DecodingSettings(12)]
+    found = TransformersWriter(model, builder).best(dialogues, settings)
+    assert [[process(text) for text in texts] for texts in found] == [
+        summarise(model, builder, dialogues, each, batch_size=4, label="test") for each in settings
+    ]
+
+
+def test_samples_are_the_same_in_any_batch(
+    model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
+) -> None:
+    writer, sampling = TransformersWriter(model, builder), Sampling(count=3, temperature=0.9, seed=7)
+    together = writer.samples(dialogues, GREEDY, sampling)
+    assert [writer.samples([dialogue], GREEDY, sampling)[0] for dialogue in dialogues] == together
+    assert all(len(set(texts)) == 3 for texts in together)
+    assert writer.samples(dialogues, GREEDY, Sampling(3, 0.9, 8)) != together
+    assert [texts[3:] for texts in writer.candidates(dialogues, BEAMS, sampling)] == together
+
+
+@pytest.mark.parametrize("settings", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_what_is_shown_of_a_summary_under_way_is_how_it_begins(
+    settings: DecodingSettings, model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
+) -> None:
+    shown: list[str] = []
+    writer = TransformersWriter(model, builder)
+    summary = writer.watched(dialogues[0], settings, shown.append)
+    assert summary == writer.candidates(dialogues[:1], settings)[0][0]
+    assert all(summary.startswith(text.rstrip("\ufffd")) for text in shown)
+    assert len(shown) == 12
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_lengths_relative_to_the_dialogue(
+    beams: int, model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
+) -> None:
+    def lengths(settings: DecodingSettings) -> list[int]:
+        ids = [builder.prompt_ids(dialogue) for dialogue in dialogues]
+        prompts = read_prompts(model, ids, read_prefix(model, []), beams * 12)
+        searches: list[Search] = []
+        for count in tokens:
+            end = ending(settings, builder.stop_id, count, builder.tokenizer.decode)
+            searches.append(Beams(end, beams, [1.0]) if beams > 1 else Chains(end))
+        decode_all(model, prompts, searches)
+        return [len(search.results()[0][0].ids) for search in searches]
+
+    tokens = [len(builder.tokenizer(dialogue, add_special_tokens=False)["input_ids"]) for dialogue in dialogues]
+    most = DecodingSettings(12, beams, max_length=0.1)
+    assert lengths(most) == [min(max(1, round(0.1 * n)), 12) for n in tokens]
+
+    # A stop token that every summary soon writes, unless it may not yet.
+    builder.stop_id = generate_alone(model, builder, dialogues[0], GREEDY)[2]
+    free, least = lengths(DecodingSettings(12, beams)), lengths(DecodingSettings(12, beams, min_length=0.1))
+    assert beams > 1 or min(free) < 3
+    assert all(length >= min(round(0.1 * n), 11) for length, n in zip(least, tokens, strict=True))
+
+
+def test_no_batch_holds_more_tokens_than_allowed() -> None:
+    lengths = [90, 10, 20, 50, 30, 40]
+    assert batches(lengths, room=10, limits=Limits(rows=3, tokens=110)) == [[0], [3], [5, 4], [2, 1]]
+    assert batches(lengths, room=10, limits=Limits(rows=1)) == [[0], [3], [5], [4], [2], [1]]
+
+
+def test_a_prefix_that_all_prompts_share_is_read_once(
+    model: PreTrainedModel, tiny_manifest: Path, dialogues: list[str]
+) -> None:
+    """Few-shot examples in every prompt change what is read, and not what is written."""
+    example = Example("one", "#Person1#: 안녕하세요.\n#Person2#: 반갑습니다.", "둘은 인사합니다.")
+    builder = PromptBuilder(load_tokenizer(tiny_manifest), PromptSettings("plain", "요약", 400, None, (example,)))
+    read: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    summaries = summarise(model, builder, dialogues, DecodingSettings(1), batch_size=2, label="test")
+    hook.remove()
+    prompts = [builder.prompt_ids(dialogue) for dialogue in dialogues]
+    prefix = len(shared_prefix(prompts))
+    assert prefix > 40
+    assert read[0] == prefix
+    assert sum(read[1:]) < sum(len(prompt) - prefix for prompt in prompts) * 1.5
+    assert summaries == [
+        decode(builder, generate_alone(model, builder, text, DecodingSettings(1))) for text in dialogues
+    ]
+
+
+def test_a_sliding_window_is_kept(builder: PromptBuilder, dialogues: list[str]) -> None:
+    """Also where layers of two kinds take turns, and a prompt is longer than the window."""
+    set_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=1024,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=16,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    )
+    gemma = Gemma3ForCausalLM(config).eval()
+    for settings in (GREEDY, BEAMS):
+        alone = [decode(builder, generate_alone(gemma, builder, dialogue, settings)) for dialogue in dialogues]
+        assert summarise(gemma, builder, dialogues, settings, batch_size=4, label="test") == alone
+
+
+def test_attention_is_left_as_it_was(model: PreTrainedModel, builder: PromptBuilder) -> None:
+    before = model.config._attn_implementation
+    summarise(model, builder, ["#Person1#: 안녕"], GREEDY, batch_size=4, label="test")
+    assert model.config._attn_implementation == before

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import random
+import shutil
+import signal
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,12 +12,16 @@ import pandas as pd
 import pytest
 
 from stages import infer, train
-from stages.common.files import write_json
+from stages.common.adapters import find_adapter
+from stages.common.errors import UserError
+from stages.common.files import read_json, write_json
 from stages.common.generation import DecodingSettings, summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import load_params
 from stages.common.prompt import PromptBuilder, PromptSettings
-from stages.common.tables import read_table
+from stages.common.rouge import morpheme_scores
+from stages.common.tables import read_table, references
+from stages.common.writers import ADAPTER, MANIFEST
 from tests.tiny_project import configure
 
 SETTINGS = DecodingSettings(max_new_tokens=10, num_beams=2, length_penalty=0.7)
@@ -24,7 +33,7 @@ def trained(tiny_project: Path) -> None:
     configure(
         quantization={"load_in_4bit": False, "compute_dtype": "float32"},
         train={"epochs": 0.5, "preview_samples": 0},
-        decoding={"batch_size": 2},
+        decoding={"batch_size": 2, "min_hangul": 0.0},
     )
     train.main()
     write_json(infer.DECODING, {"chosen": asdict(SETTINGS)})
@@ -33,8 +42,8 @@ def trained(tiny_project: Path) -> None:
 def expected(path: Path) -> list[str]:
     """What the adapter writes for each dialogue of a table, by itself."""
     params = load_params()
-    model = load_for_generation(infer.MANIFEST, infer.ADAPTER, params.quantization)
-    builder = PromptBuilder(load_tokenizer(infer.MANIFEST), PromptSettings.load(infer.ADAPTER))
+    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
     dialogues = pd.read_csv(path)["dialogue"]
     return [summarise(model, builder, [text], SETTINGS, batch_size=1, label="test")[0] for text in dialogues]
 
@@ -78,3 +87,83 @@ def test_a_second_run_writes_the_same_bytes(trained: None) -> None:
     first = {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION]}
     infer.main()
     assert {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION]} == first
+
+
+def outputs() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION, infer.EFFECTS]}
+
+
+def test_what_each_rule_does_to_the_score_is_reported(trained: None) -> None:
+    infer.main()
+    found = read_json(infer.EFFECTS)["dev"]
+    assert found["samples"] == 5
+    assert list(found["rules"]) == ["thinking", "particles", "repeated", "unfinished", "regenerated"]
+    dev = read_table(Path("data/clean/dev.csv"), "dev")
+    predicted = pd.read_csv(infer.PREDICTIONS / "dev.csv", keep_default_na=False)["summary"].tolist()
+    assert found["processed"] == morpheme_scores(predicted, references(dev)).rounded()["final"]
+    configure(decoding={"postprocess": ["particles"]})
+    infer.main()
+    assert list(read_json(infer.EFFECTS)["dev"]["rules"]) == ["particles", "regenerated"]
+
+
+def test_an_ensemble_is_reranked_by_what_its_members_agree_on(trained: None) -> None:
+    """Two copies of one adapter outvote another."""
+    shutil.copytree(ADAPTER, "models/twin")
+    settings = {"rerank": "mbr", "samples": 0, "ensemble": ["models/twin"]}
+    configure(decoding=settings)
+    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=10))})
+    infer.main()
+    twins = outputs()
+    configure(decoding={**settings, "ensemble": []})
+    infer.main()
+    assert outputs() == twins
+    configure(decoding={**settings, "samples": 3})
+    infer.main()
+    assert outputs()[infer.SUBMISSION] != b""
+    configure(decoding={"rerank": "none"})
+    with pytest.raises(UserError, match=r"decoding\.ensemble: needs decoding\.rerank: mbr"):
+        infer.main()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("models/nothing", "'models/nothing' has no adapter here"), ("data", "data holds no adapter_model.safetensors")],
+)
+def test_an_adapter_that_is_not_there(name: str, message: str, trained: None) -> None:
+    with pytest.raises(UserError, match=message):
+        find_adapter(name)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_in_the_same_files(trained: None) -> None:
+    configure(decoding={"batch_size": 1, "max_new_tokens": 48})
+    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=200, num_beams=3))})
+    infer.main()
+    expected_outputs = outputs()
+    partial = Path("models/partial")
+    assert not list(partial.glob("*.jsonl"))
+    shutil.rmtree(infer.PREDICTIONS)
+
+    def written() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in partial.glob("*.jsonl"))
+
+    def start() -> int:
+        child = os.fork()
+        if not child:
+            infer.main()
+            os._exit(0)
+        return child
+
+    for kill in range(5):
+        child = start()
+        # Of eight batches one more each time; then anywhere in the next.
+        while written() <= kill and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL, "killed before its end"
+        assert kill < written() < 8
+    infer.main()
+    assert outputs() == expected_outputs
+    assert not list(partial.glob("*.jsonl"))

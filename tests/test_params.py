@@ -60,8 +60,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "section indented too far": (
         changed_section("evaluate", "  evaluate:\n    morphemes: kiwi\n"),
-        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: batch_size, max_new_tokens, num_beams, '
-        "length_penalty, repetition_penalty, tune, tune_samples, tune_num_beams, tune_length_penalty",
+        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, batch_size, '
+        "max_tokens_per_batch, max_new_tokens, num_beams, length_penalty, repetition_penalty, min_length, max_length, "
+        "stop_at_sentence, tune, tune_samples, tune_num_beams, tune_length_penalty, tune_repetition_penalty, "
+        "tune_min_length, tune_max_length, tune_stop_at_sentence, rerank, samples, temperature, ensemble, "
+        "postprocess, min_hangul",
     ),
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
@@ -170,8 +173,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ': quantization.type = "int4": allowed: nf4, fp4',
     ),
     "only choice": (
-        changed("  morphemes:", "  morphemes: mecab"),
-        ': evaluate.morphemes = "mecab": allowed: kiwi',
+        changed("  morphemes:", "  morphemes: okt"),
+        ': evaluate.morphemes = "okt": allowed: kiwi, mecab',
     ),
     "a boolean for a choice": (
         changed("  dequantize:", "  dequantize: false"),
@@ -181,9 +184,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         changed("  memory:", "  memory: much"),
         ': train.memory = "much": allowed: auto, or GiB of at least 0.5',
     ),
-    "too few tokens": (
-        changed("  max_tokens_per_batch:", "  max_tokens_per_batch: 10"),
-        ": train.max_tokens_per_batch = 10: allowed: auto, or an integer of at least 64",
+    "a word for a number of layers": (
+        changed("  checkpointed_layers:", "  checkpointed_layers: most"),
+        ': train.checkpointed_layers = "most": allowed: auto, all, or an integer of at least 0',
     ),
     "a rank that is a text": (
         changed("  rank_pattern:", "  rank_pattern: {q_proj: high}"),

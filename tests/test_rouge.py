@@ -3,14 +3,17 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge import Rouge
+from rouge_score.rouge_scorer import RougeScorer
 
-from stages.common.rouge import Scores, kiwi_morphemes, morpheme_scores, word_scores
+from stages.common.morphemes import words
+from stages.common.rouge import Scorer, Scores, Text, clipped, morpheme_scores, published, utilities, word_scores
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -145,16 +148,7 @@ def test_twenty_thousand_words() -> None:
     assert sys.getrecursionlimit() == limit
 
 
-def test_masks_and_speaker_tags_are_one_morpheme() -> None:
-    assert kiwi_morphemes(["#Person1#은 #PhoneNumber#로 전화했습니다.", "", "#Person12# 의 #DateOfBirth#"]) == [
-        "#Person1# 은 #PhoneNumber# 로 전화 하 었 습니다 .",
-        "",
-        "#Person12# 의 #DateOfBirth#",
-    ]
-
-
 def test_a_full_stop_inside_a_morpheme_ends_no_sentence() -> None:
-    assert kiwi_morphemes(["3.5킬로를 뛰었다..."]) == ["3·5 킬로 를 뛰 었 다 ..."]
     # 3·5 킬로 를 뛰 었 다 beside 3·6 킬로 를 뛰 었 다: 5 of 6 morphemes, 4 of 5 pairs.
     assert morpheme_scores(["3.5킬로를 뛰었다."], [["3.6킬로를 뛰었다."]]).rounded() == {
         "rouge1": 83.3333,
@@ -184,7 +178,69 @@ def test_rows_must_match() -> None:
         morpheme_scores([], [])
 
 
+class SplitAtSpaces:
+    """What makes `rouge_score` read Hangul, and end sentences as we do."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.replace(".", " ").split()
+
+
+def test_clipped_agrees_with_rouge_score_on_random_pairs() -> None:
+    rng = random.Random(2)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=SplitAtSpaces())
+    for _ in range(1500):
+        hypothesis, reference = random_text(rng), random_text(rng)
+        theirs = scorer.score(reference, hypothesis)
+        ours = clipped(Text.of(hypothesis), Text.of(reference))
+        for name, score in theirs.items():
+            # Ours adds 1e-8 to a denominator, as `rouge` does.
+            assert getattr(ours, name) == pytest.approx(100 * score.fmeasure, abs=1e-5), (hypothesis, reference)
+
+
+@pytest.mark.parametrize("nothing", ["", "...", "가"])
+def test_clipped_scores_a_text_without_pairs(nothing: str) -> None:
+    for scores in (clipped(Text.of(nothing), Text.of("나 다")), clipped(Text.of("나 다"), Text.of(nothing))):
+        assert str(scores.rounded()) == "{'rouge1': 0.0, 'rouge2': 0.0, 'rougeL': 0.0, 'final': 0.0}"
+
+
+def test_clipped_sees_repetition_and_the_order_of_sentences() -> None:
+    repeated, once = Text.of("가 나. 가 나."), Text.of("가 나.")
+    assert published(repeated, once).rouge1 == pytest.approx(100)
+    assert clipped(repeated, once).rouge1 == pytest.approx(100 * 2 / 3)
+    assert published(Text.of("다 라. 가 나."), Text.of("가 나. 다 라.")).rougeL == pytest.approx(100)
+    assert clipped(Text.of("다 라. 가 나."), Text.of("가 나. 다 라.")).rougeL == pytest.approx(50)
+
+
+def test_the_default_tokenizer_of_rouge_score_drops_hangul() -> None:
+    """Why `clipped` is ours: two summaries that share nothing get full marks for their tags."""
+    score = RougeScorer(["rouge1"]).score("#Person1#은 학교에 갔다.", "#Person1#이 밥을 먹었다.")["rouge1"]
+    assert score.fmeasure == 1
+
+
+def test_a_scorer_gives_a_score_for_each_row_and_analyses_a_text_once() -> None:
+    asked: list[str] = []
+
+    def analyse(texts: Sequence[str]) -> list[str]:
+        asked.extend(texts)
+        return words(texts)
+
+    scorer = Scorer(analyse)
+    rows = scorer.rows(["가 나", "다"], [["가 나", "가"], ["가"]])
+    assert [round(row.rouge1, 4) for row in rows] == [83.3333, 0]
+    scorer.rows(["다"], [["가 나"]], clipped)
+    assert asked == ["가 나", "다", "가"]
+
+
+def test_utilities_are_mean_finals_against_the_others() -> None:
+    candidates = ["그는 학교에 갔다.", "그는 학교에 갔다.", "그는 집에 왔다."]
+    against = morpheme_scores([candidates[0]], [[candidates[2]]]).final
+    assert utilities(candidates) == pytest.approx([(100 + against) / 2, (100 + against) / 2, against])
+    assert utilities(["하나."]) == [0]
+    assert utilities([]) == []
+    assert utilities(["", "가", "가"], words)[0] == 0
+
+
 def test_importing_loads_no_analyser() -> None:
-    code = "import sys, stages.common.rouge; print({'kiwipiepy', 'numpy', 'torch'} & set(sys.modules))"
+    code = "import sys, stages.common.rouge; print({'kiwipiepy', 'mecab', 'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "set()\n"

@@ -37,6 +37,7 @@ adapter      models/adapter
 predictions  data/predictions
 submission   data/submission.csv
 metrics      metrics/eval/metrics.json
+report       metrics/eval/report.html
 exploration  metrics/figures/explore.html
 """
     )

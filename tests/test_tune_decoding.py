@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from stages import train, tune_decoding
+from stages.common.decoding import fixed_settings
+from stages.common.errors import UserError
 from stages.common.generation import DecodingSettings, summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Decoding, load_params
 from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.rouge import morpheme_scores
 from stages.common.tables import read_table, references, write_table
-from stages.tune_decoding import candidates, fixed_settings
+from stages.common.writers import ADAPTER, MANIFEST
+from stages.tune_decoding import candidates
 from tests.tiny_project import ROOT, configure
-
-SCORES = ["rouge1", "rouge2", "rougeL", "final"]
 
 
 def decoding(**values: Any) -> Decoding:
@@ -31,23 +32,35 @@ def read() -> dict[str, Any]:
 
 @pytest.fixture
 def trained(tiny_project: Path) -> None:
-    """A project with an adapter, where three dev samples decide."""
-    configure(train={"epochs": 0.25, "preview_samples": 0}, decoding={"max_new_tokens": 12, "tune_samples": 3})
+    """A project with an adapter, where four dev samples decide."""
+    configure(
+        train={"epochs": 0.25, "preview_samples": 0},
+        decoding={"max_new_tokens": 12, "tune_samples": 4, "tune_length_penalty": [0.7, 3.0]},
+    )
     train.main()
 
 
-def test_candidates_are_all_beams_with_all_penalties() -> None:
+def test_candidates_are_all_combinations() -> None:
     params = decoding(
-        max_new_tokens=50, repetition_penalty=1.1, tune_num_beams=[2, 4], tune_length_penalty=[0.7, 1.0, 1.3]
+        max_new_tokens=50,
+        tune_num_beams=[2, 4],
+        tune_length_penalty=[0.7, 1.0],
+        tune_repetition_penalty=[1.0, 1.05],
+        tune_max_length=[0.0, 0.3],
+        tune_stop_at_sentence=[False, True],
     )
-    assert candidates(params) == [
-        DecodingSettings(50, beams, penalty, 1.1) for beams in (2, 4) for penalty in (0.7, 1.0, 1.3)
-    ]
+    found = candidates(params)
+    assert len(found) == len(set(found)) == 2 * 2 * 2 * 3
+    assert DecodingSettings(50, 4, 0.7, 1.05, max_length=0.3, stop_at_sentence=True) in found
 
 
-def test_greedy_search_is_tried_once_and_nothing_twice() -> None:
+def test_nothing_is_tried_twice_that_means_the_same() -> None:
     params = decoding(
-        max_new_tokens=50, length_penalty=0.9, tune_num_beams=[4, 1, 4], tune_length_penalty=[0.7, 1.0, 0.7]
+        max_new_tokens=50,
+        length_penalty=0.9,
+        tune_num_beams=[4, 1, 4],
+        tune_length_penalty=[0.7, 1.0, 0.7],
+        tune_stop_at_sentence=[True, False],
     )
     assert candidates(params) == [
         DecodingSettings(50, 4, 0.7),
@@ -56,61 +69,69 @@ def test_greedy_search_is_tried_once_and_nothing_twice() -> None:
     ]
 
 
+def test_lengths_that_exclude_each_other_are_refused() -> None:
+    with pytest.raises(UserError, match=r"decoding\.tune_min_length: each is above every tune_max_length"):
+        candidates(decoding(tune_min_length=[0.5], tune_max_length=[0.2]))
+
+
 def test_without_a_search_the_parameters_are_taken(tiny_project: Path) -> None:
     configure(
         decoding={
             "tune": False, "max_new_tokens": 50, "num_beams": 3, "length_penalty": 0.5, "repetition_penalty": 1.2,
+            "min_length": 0.1, "max_length": 0.4, "stop_at_sentence": True,
         }
     )  # fmt: skip
     tune_decoding.main()
-    chosen = {"max_new_tokens": 50, "num_beams": 3, "length_penalty": 0.5, "repetition_penalty": 1.2}
-    assert read() == {"chosen": chosen}
+    chosen = {
+        "max_new_tokens": 50, "num_beams": 3, "length_penalty": 0.5, "repetition_penalty": 1.2,
+        "min_length": 0.1, "max_length": 0.4, "stop_at_sentence": True,
+    }  # fmt: skip
+    assert read() == {"chosen": chosen, "tried": []}
     assert asdict(fixed_settings(load_params().decoding)) == chosen
+    assert (tune_decoding.POINTS / "num_beams.tsv").read_text() == "num_beams\tfinal\tsamples\n"
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
-def test_the_best_of_what_was_tried_is_chosen(best: int, trained: None) -> None:
+def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_measured_elsewhere(best: int, trained: None) -> None:
     """What candidate `best` writes becomes the reference, so that it is the one that scores highest."""
     params = load_params()
     tried = candidates(params.decoding)
     dev = read_table(tune_decoding.DEV, "dev")
-    model = load_for_generation(tune_decoding.MANIFEST, tune_decoding.ADAPTER, params.quantization)
-    builder = PromptBuilder(load_tokenizer(tune_decoding.MANIFEST), PromptSettings.load(tune_decoding.ADAPTER))
-    rows = [0, 1, 3]
+    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    rows = [0, 1, 2, 3]
     dialogues = dev["dialogue"].iloc[rows].tolist()
     written = [summarise(model, builder, dialogues, each, batch_size=4, label="test") for each in tried]
     for row, summary in zip(rows, written[best], strict=True):
         dev.loc[row, "summary1"] = summary
     write_table(dev, tune_decoding.DEV)
     refs = [references(dev)[row] for row in rows]
-    scores = [morpheme_scores(hypotheses, refs).rounded() for hypotheses in written]
+
+    def final(texts: list[str], of: slice) -> float:
+        return morpheme_scores(texts[of], refs[of]).rounded()["final"]
 
     tune_decoding.main()
     found = read()
-    assert list(found) == ["chosen", "samples", "tried"]
-    assert found["samples"] == 3
-    assert found["tried"] == [{**asdict(each), **score} for each, score in zip(tried, scores, strict=True)]
-    finals = [score["final"] for score in scores]
-    assert found["chosen"] == asdict(tried[finals.index(max(finals))])
-
-
-def test_of_equals_the_first_is_chosen_and_samples_are_those_there_are(trained: None) -> None:
-    configure(
-        decoding={"tune_samples": 99, "tune_num_beams": [2, 1], "tune_length_penalty": [0.3], "max_new_tokens": 1}
-    )
-    dev = read_table(tune_decoding.DEV, "dev")
-    write_table(dev.assign(summary1="무", summary2="무", summary3="무"), tune_decoding.DEV)
-    tune_decoding.main()
-    found = read()
-    assert found["samples"] == len(dev) == 5
-    assert [each["final"] for each in found["tried"]] == [0.0, 0.0]
-    assert found["chosen"] == {
-        "max_new_tokens": 1, "num_beams": 2, "length_penalty": 0.3, "repetition_penalty": 1.0,
+    finals = [final(texts, slice(0, None, 2)) for texts in written]
+    assert [each["final"] for each in found["tried"]] == finals
+    assert [each["samples"] for each in found["tried"]] == [2, 2, 2]
+    chosen = finals.index(max(finals))
+    assert found["chosen"] == asdict(tried[chosen])
+    assert found["samples"] == 2
+    fixed = tried.index(fixed_settings(params.decoding))
+    held_back = slice(1, None, 2)
+    after, before = final(written[chosen], held_back), final(written[fixed], held_back)
+    assert found["held_back"] == {
+        "samples": 2, "chosen": after, "fixed": before, "gain": pytest.approx(after - before, abs=1e-4),
     }  # fmt: skip
+    points = (tune_decoding.POINTS / "num_beams.tsv").read_text().splitlines()
+    assert points[0] == "num_beams\tfinal\tsamples"
+    assert points[1:] == [f"{each.num_beams}\t{score}\t2" for each, score in zip(tried, finals, strict=True)]
 
 
 def test_a_second_search_writes_the_same_bytes(trained: None) -> None:
     tune_decoding.main()
-    first = tune_decoding.DECODING.read_bytes()
+    files = [tune_decoding.DECODING, *sorted(tune_decoding.POINTS.iterdir())]
+    first = [path.read_bytes() for path in files]
     tune_decoding.main()
-    assert tune_decoding.DECODING.read_bytes() == first
+    assert [path.read_bytes() for path in files] == first

@@ -1,11 +1,13 @@
 """The parts of a self-contained HTML report: tables, bars, histograms, dialogues and word-level diffs.
 
-The parts are `Markup`; whatever text goes into one is escaped. A page needs no script, no font and no other
-file, follows the reader's light or dark setting, and fits a window of 400 pixels.
+The parts are `Markup`; whatever text goes into one is escaped. A page needs no font and no other file, follows
+the reader's light or dark setting, and fits a window of 390 pixels.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +18,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from stages.common.dialogue import MASK_OR_SPEAKER
+
+_NOTHING = Markup()
 
 # Digits and jamo are noise where they hang on to a word, so that a diff shows them by themselves.
 _PIECE = re.compile(rf"{MASK_OR_SPEAKER.pattern}|\\n|\d+|[ㄱ-ㅣ]+|[^\W\dㄱ-ㅣ]+|\W")
@@ -82,7 +86,7 @@ _PAGE = Markup("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'{allowed}">
 <title>{title}</title>
 <style>{style}</style>
 </head>
@@ -92,7 +96,7 @@ _PAGE = Markup("""<!doctype html>
 <p>{lead}</p>
 <nav>{links}</nav>
 {body}</main>
-</body>
+{script}</body>
 </html>
 """)
 
@@ -127,11 +131,29 @@ _BAR = Markup('<span>{}</span><i style="width:{:.1f}%"></i><span>{}</span>\n')
 _ARTICLE = Markup('<article lang="ko"><h4>{}</h4><div class="text">{}</div></article>\n')
 
 
-def page(title: str, lead: str, sections: Mapping[str, Markup]) -> str:
-    """A whole page: its title, a paragraph, and sections by their one-word headings, linked at the top."""
+def page(
+    title: str, lead: str, sections: Mapping[str, Markup], *, style: Markup = _NOTHING, script: Markup = _NOTHING
+) -> str:
+    """A whole page: its title, a paragraph, and sections by their one-word headings, linked at the top.
+
+    Args:
+        style: rules beside those that every page has.
+        script: what the page does, if anything; no other script may run in it.
+    """
     links = _join(Markup('<a href="#{0}">{0}</a>').format(name) for name in sections)
     body = _join(_SECTION.format(name=name, content=content) for name, content in sections.items())
-    return str(_PAGE.format(title=title, style=_STYLE, lead=lead, links=links, body=body))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return str(
+        _PAGE.format(
+            title=title,
+            allowed=Markup("; script-src 'sha256-{}'").format(digest) if script else "",
+            style=_STYLE + style,
+            lead=lead,
+            links=links,
+            body=body,
+            script=Markup("<script>{}</script>\n").format(script) if script else "",
+        )
+    )
 
 
 def heading(text: str) -> Markup:

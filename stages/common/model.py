@@ -73,7 +73,8 @@ def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quan
     if quantization.load_in_4bit and _fits_dequantised(model):
         model = model.dequantize()
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
+        # PEFT would hold the adapter in float32, and convert what goes in and out of it at every layer.
+        model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
     model.eval()
     return model
 

@@ -208,34 +208,75 @@ class Train(Section):
     """Dev dialogues summarised and scored after each evaluation."""
 
 
+Beams = Annotated[int, Field(ge=1, le=32)]
+LengthPenalty = Annotated[float, Field(ge=-10, le=10)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Decoding(Section):
     """How summaries are generated."""
 
+    engine: Literal["transformers", "vllm"]
+    """What generates in `infer`; vllm loads models/merged, and is installed as the extra `vllm`."""
     batch_size: Positive
-    """Dialogues generated at once."""
+    """The most dialogues generated at once."""
+    max_tokens_per_batch: Annotated[int, Field(ge=256)]
+    """The most tokens held at once: dialogues x (longest prompt + beams x longest summary)."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
     """The longest summary, in tokens."""
-    num_beams: Annotated[int, Field(ge=1, le=32)]
+    num_beams: Beams
     """Beams; 1 is greedy."""
-    length_penalty: Annotated[float, Field(ge=-10, le=10)]
+    length_penalty: LengthPenalty
     """Above 0 longer beams win, below 0 shorter ones."""
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)]
+    repetition_penalty: RepetitionPenalty
     """Above 1 tokens already seen get less likely."""
+    min_length: Share
+    """The shortest summary, as a share of the dialogue's tokens."""
+    max_length: Share
+    """The longest summary, as a share of the dialogue's tokens; 0 sets no limit."""
+    stop_at_sentence: bool
+    """Let a summary that has reached `max_length` go on to the end of its sentence."""
     tune: bool
-    """Search `tune_num_beams` and `tune_length_penalty` on dev; false takes the settings above as they are."""
-    tune_samples: Positive
-    """Dev dialogues that the search uses."""
-    tune_num_beams: Annotated[list[Annotated[int, Field(ge=1, le=32)]], Field(min_length=1)]
+    """Search the lists below on dev; false takes the settings above as they are."""
+    tune_samples: Annotated[int, Field(ge=2)]
+    """Dev dialogues that the search uses: one half chooses, the other tells what it gained."""
+    tune_num_beams: Annotated[list[Beams], Field(min_length=1)]
     """Beams to try."""
-    tune_length_penalty: Annotated[list[Annotated[float, Field(ge=-10, le=10)]], Field(min_length=1)]
-    """Length penalties to try, with each number of beams above 1."""
+    tune_length_penalty: Annotated[list[LengthPenalty], Field(min_length=1)]
+    """Length penalties to try with each number of beams above 1; one search serves them all."""
+    tune_repetition_penalty: Annotated[list[RepetitionPenalty], Field(min_length=1)]
+    """Repetition penalties to try."""
+    tune_min_length: Annotated[list[Share], Field(min_length=1)]
+    """Shortest lengths to try."""
+    tune_max_length: Annotated[list[Share], Field(min_length=1)]
+    """Longest lengths to try."""
+    tune_stop_at_sentence: Annotated[list[bool], Field(min_length=1)]
+    """What to try where a longest length is set."""
+    rerank: Literal["none", "mbr"]
+    """mbr takes, of beams and samples, the one most like all others (ROUGE of morphemes)."""
+    samples: Count
+    """Summaries sampled for each dialogue and adapter, for mbr."""
+    temperature: Annotated[float, Field(gt=0, le=2)]
+    """The samples' temperature."""
+    ensemble: Annotated[
+        list[Name], Field(description="a list of adapter folders, DVC experiments or Git revisions; [] for none")
+    ]
+    """Adapters whose summaries mbr chooses among, beside models/adapter."""
+    postprocess: Annotated[
+        list[Literal["thinking", "particles", "repeated", "unfinished"]],
+        Field(description="a list of thinking, particles, repeated, unfinished; [] for none"),
+    ]
+    """Rules that a summary goes through; stages/common/postprocess.py has an example of each."""
+    min_hangul: Share
+    """The least share of Hangul among a summary's letters: below it the dialogue is summarised again; 0 never."""
 
 
 class Evaluate(Section):
     """How summaries are scored."""
 
-    morphemes: Literal["kiwi"]
-    """The analyser behind the morpheme-level scores."""
+    morphemes: Literal["kiwi", "mecab"]
+    """The analyser behind the morpheme-level scores; mecab is the one that competition teams assume."""
 
 
 class Params(Section):

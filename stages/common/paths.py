@@ -22,3 +22,8 @@ def weights_folder() -> Path:
 def checkpoints_folder() -> Path:
     """Checkpoints of trainings under way: outside of DVC's outputs, which a rerun deletes."""
     return project_root() / "models" / "checkpoints"
+
+
+def partial_folder() -> Path:
+    """Answers of a generation under way, likewise outside of DVC's outputs."""
+    return project_root() / "models" / "partial"

@@ -11,6 +11,7 @@ adapter      models/adapter
 predictions  data/predictions
 submission   data/submission.csv
 metrics      metrics/eval/metrics.json
+report       metrics/eval/report.html
 exploration  metrics/figures/explore.html"""
 
 

@@ -1,0 +1,273 @@
+"""Summaries a second of ours against plain `generate`, which has the same weights in 4 bits and goes in batches.
+
+    python -m benchmarks.infer                                     the embedded model, with the adapter of `make repro`
+    python -m benchmarks.infer --shape solar --output solar.json   SOLAR's shape with random weights, on a GPU
+
+All arms write to the same prompts with the same adapter; `same` counts the answers that equal plain's, token by token,
+of the same search. Results are printed, and with --output written as JSON, after each arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, set_seed
+
+from stages.common.decode import decode
+from stages.common.decoding import Ending
+from stages.common.files import write_json
+from stages.common.generation import Limits, batches
+from stages.common.prefill import read_prefix, read_prompts, shared_prefix
+from stages.common.search import Beams, Chains, Search
+from stages.common.slots import grouped_attention
+
+MANIFEST = Path("models/base.json")
+ADAPTER = Path("models/adapter")
+SAMPLE = Path("data/sample/dev.csv")
+SOLAR = LlamaConfig(
+    vocab_size=32_000,
+    hidden_size=4096,
+    intermediate_size=14_336,
+    num_hidden_layers=48,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    max_position_embeddings=4096,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+NEVER = -1
+"""A stop token that no model writes: random weights would stop anywhere."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every arm has to do."""
+
+    prompts: list[list[int]]
+    stop_id: int
+    pad_id: int
+    new_tokens: int
+
+
+def plain(model: PreTrainedModel, work: Work, beams: int, rows: int) -> list[list[int]]:
+    """`generate` as its documentation has it, in batches sorted by length."""
+    found: dict[int, list[int]] = {}
+    for batch in batches([len(ids) for ids in work.prompts], 0, Limits(rows)):
+        prompts = [work.prompts[row] for row in batch]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[work.pad_id] * (width - len(p)) + p for p in prompts], device=model.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        how: dict[str, Any] = {"eos_token_id": work.stop_id} if work.stop_id != NEVER else {}
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=False,
+                num_beams=beams,
+                max_new_tokens=work.new_tokens,
+                min_new_tokens=work.new_tokens if work.stop_id == NEVER else None,
+                pad_token_id=work.pad_id,
+                **how,
+            )
+        found.update(zip(batch, output[:, width:].tolist(), strict=True))
+    answers = [found[row] for row in range(len(work.prompts))]
+    return [ids[: ids.index(work.stop_id)] if work.stop_id in ids else ids for ids in answers]
+
+
+def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list[list[int]]:
+    """What `infer` does, without text around it."""
+    found: dict[int, list[int]] = {}
+    room = beams * work.new_tokens
+    with grouped_attention(model):
+        prefix = read_prefix(model, shared_prefix(work.prompts))
+        for batch in batches([len(ids) for ids in work.prompts], room, limits):
+            prompts = read_prompts(model, [work.prompts[row] for row in batch], prefix, room)
+            end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
+            searches: list[Search] = [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in batch]
+            decode(model, prompts, searches)
+            found.update(zip(batch, (search.results()[0][0].ids for search in searches), strict=True))
+    return [found[row] for row in range(len(work.prompts))]
+
+
+class Report:
+    """Times arms, prints each, and keeps all in a file."""
+
+    def __init__(self, work: Work, output: Path | None) -> None:
+        self.work = work
+        self.output = output
+        self.answers: dict[int, list[list[int]]] = {}
+        self.found: dict[str, Any] = {
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "prompts": len(work.prompts),
+            "prompt_tokens": sum(map(len, work.prompts)),
+            "new_tokens": work.new_tokens,
+            "arms": {},
+        }
+
+    def arm(self, name: str, beams: int, run: Callable[[Work], list[list[int]]]) -> None:
+        """Time one arm; the first to search with so many beams is what the others' answers are compared to."""
+        warm = Work(self.work.prompts[:2], self.work.stop_id, self.work.pad_id, 4)
+        run(warm)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        answers = run(self.work)
+        seconds = time.perf_counter() - began
+        reference = self.answers.setdefault(beams, answers)
+        result: dict[str, Any] = {
+            "beams": beams,
+            "seconds": round(seconds, 2),
+            "dialogues_per_second": round(len(answers) / seconds, 3),
+            "tokens": sum(map(len, answers)),
+            "same": sum(a == b for a, b in zip(answers, reference, strict=True)),
+        }
+        if torch.cuda.is_available():
+            result["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+        self.found["arms"][name] = result
+        print(f"{name:<24} {result}", flush=True)
+        if self.output is not None:
+            write_json(self.output, self.found)
+
+
+def embedded(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens: int) -> None:
+    """The arms on the model of the last `make repro`."""
+    # Where weights are random, none of the pipeline's own modules is needed.
+    from stages.common.model import load_base, load_for_generation, load_tokenizer
+    from stages.common.params import load_params
+    from stages.common.prompt import PromptBuilder, PromptSettings
+    from stages.common.tables import read_table
+
+    quantization = load_params().quantization
+    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    dialogues = read_table(SAMPLE, "dev")["dialogue"].head(rows)
+    work = Work([builder.prompt_ids(text) for text in dialogues], builder.stop_id, builder.pad_id, new_tokens)
+    report = Report(work, report_to)
+    four_bit = PeftModel.from_pretrained(load_base(MANIFEST, quantization), ADAPTER).eval()
+    report.arm("plain, 4 bits", 1, lambda work: plain(four_bit, work, 1, batch))
+    model = load_for_generation(MANIFEST, ADAPTER, quantization)
+    limits = Limits(batch, tokens)
+    report.arm("ours, greedy", 1, lambda work: ours(model, work, 1, limits))
+    report.arm("ours, 4 beams", 4, lambda work: ours(model, work, 4, limits))
+
+
+def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens: int, layers: int) -> None:
+    """The arms on random weights of SOLAR's shape, in 4 bits and dequantised."""
+    draw = random.Random(0)
+    lengths = [min(1400, max(700, round(draw.gauss(1050, 120)))) for _ in range(rows)]
+    prompts = [[1, *(draw.randrange(3, SOLAR.vocab_size) for _ in range(length - 1))] for length in lengths]
+    report = Report(Work(prompts, NEVER, 0, new_tokens), report_to)
+    model = adapted(random_model(layers))
+    report.arm("plain, 4 bits", 1, lambda work: plain(model, work, 1, 32))
+    adapter = get_peft_model_state_dict(model)
+    base = model.unload()
+    dequantise(base)
+    free()
+    ready = adapted(base, adapter, autocast=False)
+    limits = Limits(batch, tokens)
+    report.arm("ours, greedy", 1, lambda work: ours(ready, work, 1, limits))
+    free()
+    report.arm("ours, 4 beams", 4, lambda work: ours(ready, work, 4, limits))
+    free()
+    report.arm("plain, bf16", 1, lambda work: plain(ready, work, 1, 32))
+
+
+def random_model(layers: int) -> PreTrainedModel:
+    """Random weights in NF4, on the GPU if there is one."""
+    set_seed(0)
+    SOLAR.num_hidden_layers = layers
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        torch.set_default_dtype(torch.bfloat16)
+        model: PreTrainedModel = LlamaForCausalLM(SOLAR).eval()
+        torch.set_default_dtype(torch.float32)
+    replace_linear(model, torch.nn.Linear, four_bit)
+    free()
+    return model
+
+
+def four_bit(linear: torch.nn.Linear) -> torch.nn.Module:
+    """The same layer in NF4 with double quantisation."""
+    small: torch.nn.Module = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=False,
+        compute_dtype=torch.bfloat16,
+        compress_statistics=True,
+        quant_type="nf4",
+        device="meta",
+    )
+    small.weight = bnb.nn.Params4bit(
+        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
+    ).to(linear.weight.device)
+    return small
+
+
+def dequantise(model: PreTrainedModel) -> None:
+    """Hold the same weights in bf16, in place."""
+
+    def whole(small: Any) -> torch.nn.Module:
+        weight = bnb.functional.dequantize_4bit(small.weight.data, small.weight.quant_state).to(torch.bfloat16)
+        linear = torch.nn.Linear(small.in_features, small.out_features, bias=False, device="meta")
+        linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+        return linear
+
+    replace_linear(model, bnb.nn.Linear4bit, whole)
+
+
+def replace_linear(model: PreTrainedModel, kind: type, make: Callable[[Any], torch.nn.Module]) -> None:
+    """Replace all linear layers of a kind but the output embedding, one by one."""
+    for name, module in list(model.named_modules()):
+        if type(module) is kind and module is not model.get_output_embeddings():
+            model.set_submodule(name, make(module))
+
+
+def adapted(model: PreTrainedModel, state: dict[str, torch.Tensor] | None = None, autocast: bool = True) -> PeftModel:
+    """The model with a LoRA adapter of rank 16 on every linear layer: a random one, or the one given."""
+    set_seed(1)
+    config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
+    peft = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+    if state is not None:
+        set_peft_model_state_dict(peft, state)
+    return peft.eval()
+
+
+def free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=["embedded", "solar"], default="embedded")
+    parser.add_argument("--rows", type=int, help="prompts; default 12, and 128 of SOLAR's shape")
+    parser.add_argument("--new-tokens", type=int, help="the longest answer; default 80, and 64 of SOLAR's shape")
+    parser.add_argument("--batch", type=int, help="our rows at once; default 12, and 128 of SOLAR's shape")
+    parser.add_argument("--tokens", type=int, default=180_000, help="our tokens at once")
+    parser.add_argument(
+        "--layers", type=int, default=48, help="fewer for a quick look at SOLAR's shape, on the CPU too"
+    )
+    parser.add_argument("--output", type=Path, help="a JSON file for the results")
+    given = parser.parse_args(arguments)
+    if given.shape == "solar":
+        solar(given.output, given.rows or 128, given.new_tokens or 64, given.batch or 128, given.tokens, given.layers)
+    else:
+        embedded(given.output, given.rows or 12, given.new_tokens or 80, given.batch or 12, given.tokens)
+
+
+if __name__ == "__main__":
+    main()

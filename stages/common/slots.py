@@ -1,0 +1,156 @@
+"""Keys and values in fixed places, which hypotheses of one dialogue share, and the attention that reads them.
+
+The hypotheses of a dialogue stand side by side, as several tokens of one row. A mask lets each see the prompt and its
+own past, so nothing is copied when a beam takes another's place, and the prompt is held once for all of them (the
+tree attention of SpecInfer, Miao et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, Cache, PreTrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+FULL = "full_attention"
+SLIDING = "sliding_attention"
+GROUPED = "grouped_sdpa"
+MOST_GROUPED = 64
+"""Query tokens up to which heads are grouped; a whole prompt is faster with keys and values repeated."""
+
+
+class SlotCache(Cache):  # type: ignore[misc]
+    """Keys and values of some rows, `capacity` slots each. The model writes the slots named beforehand.
+
+    Attributes:
+        rows: the rows of the batch that the next forward pass has.
+        slots: the slots that its tokens are written to, on the model's device.
+        used: slots, from the first, that attention reads.
+    """
+
+    def __init__(self, batch: int, capacity: int) -> None:
+        super().__init__(layers=[])
+        self.batch = batch
+        self.capacity = capacity
+        self.rows = slice(None)
+        self.slots = torch.empty(0, dtype=torch.long)
+        self.used = 0
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer_idx == len(self.keys):
+            self.keys.append(self._room(key_states))
+            self.values.append(self._room(value_states))
+        held = []
+        for whole, new in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
+            part = whole[self.rows]
+            part.index_copy_(2, self.slots, new)
+            held.append(part[:, :, : self.used])
+        return held[0], held[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def put(self, prefix: SlotCache) -> None:
+        """Begin every row with what the first slots of a one-row cache hold."""
+        for source, target in ((prefix.keys, self.keys), (prefix.values, self.values)):
+            for states in source:
+                target.append(self._room(states))
+                target[-1][:, :, : prefix.used] = states[:, :, : prefix.used]
+
+    def select(self, rows: torch.Tensor) -> SlotCache:
+        """A copy of some rows."""
+        copy = SlotCache(len(rows), self.capacity)
+        copy.used = self.used
+        copy.keys = [states.index_select(0, rows) for states in self.keys]
+        copy.values = [states.index_select(0, rows) for states in self.values]
+        return copy
+
+    def _room(self, states: torch.Tensor) -> torch.Tensor:
+        _, heads, _, width = states.shape
+        return states.new_zeros((self.batch, heads, self.capacity, width))
+
+
+def attention_masks(
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    visible: torch.Tensor,
+    query_positions: torch.Tensor,
+    slot_positions: torch.Tensor,
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """What each query token may read, as a model of this configuration takes it: added to the scores.
+
+    Args:
+        visible: (rows, queries, slots), whether a slot is in a query's past, itself included.
+        query_positions: (rows, queries), positions in the text.
+        slot_positions: (rows, slots), likewise.
+
+    Returns:
+        (rows, 1, queries, slots); for a model that mixes kinds of layers, a mask for each kind.
+    """
+    text = config.get_text_config()
+    masks = {}
+    for kind in _layer_kinds(text):
+        seen = visible
+        if kind == SLIDING:
+            near = query_positions[:, :, None] - slot_positions[:, None, :] < text.sliding_window
+            seen = visible & near
+        masks[kind] = torch.where(seen[:, None], 0.0, torch.finfo(dtype).min).to(dtype)
+    return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+def _layer_kinds(text: PreTrainedConfig) -> list[str]:
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:
+        kinds = [SLIDING if getattr(text, "sliding_window", None) else FULL]
+    return sorted(set(kinds))
+
+
+def _grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention in which heads that share keys and values are more query tokens of one head.
+
+    transformers repeats keys and values for each head instead, which costs more than all else in a decoding step.
+    """
+    batch, heads, length, width = query.shape
+    shared = heads // key.shape[1]
+    if length > MOST_GROUPED or shared == 1:
+        answer: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return answer
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(batch, key.shape[1], shared * length, width),
+        key,
+        value,
+        attn_mask=attention_mask.repeat(1, 1, shared, 1),
+        scale=scaling,
+    )
+    return output.reshape(batch, heads, length, -1).transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def grouped_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend as above meanwhile; one that computes attention step by step (eager) stays as it is."""
+    before = model.config._attn_implementation
+    if before != "eager":
+        AttentionInterface.register(GROUPED, _grouped_attention)
+        model.set_attn_implementation(GROUPED)
+    try:
+        yield
+    finally:
+        if before != "eager":
+            model.set_attn_implementation(before)

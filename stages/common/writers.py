@@ -1,0 +1,49 @@
+"""What writes summaries in a run: models/adapter, the adapters of an ensemble, or vLLM on the merged model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.common.errors import UserError
+from stages.common.generation import TransformersWriter, Writer
+from stages.common.model import load_for_generation, load_tokenizer
+from stages.common.params import Decoding, Quantization
+from stages.common.prompt import PromptBuilder, PromptSettings
+
+MANIFEST = Path("models/base.json")
+ADAPTER = Path("models/adapter")
+MERGED = Path("models/merged")
+
+
+def load_writer(quantization: Quantization, adapter: Path = ADAPTER) -> TransformersWriter:
+    """The base model with one adapter, and the prompt that this adapter was trained with."""
+    model = load_for_generation(MANIFEST, adapter, quantization)
+    return TransformersWriter(model, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(adapter)))
+
+
+def load_writers(decoding: Decoding, quantization: Quantization, ensemble: Sequence[Path]) -> list[Writer]:
+    """What `infer` writes with, models/adapter first; adapters share one base model.
+
+    Raises:
+        UserError: the parameters do not go together, or the engine is not there.
+    """
+    if decoding.rerank == "none" and ensemble:
+        raise UserError("params.yaml: decoding.ensemble: needs decoding.rerank: mbr, which chooses among the adapters")
+    if decoding.engine == "vllm":
+        # vLLM is an extra, and only this engine needs it.
+        from stages.common.vllm_engine import VllmWriter
+
+        if ensemble:
+            raise UserError("params.yaml: decoding.ensemble: needs decoding.engine: transformers")
+        return [VllmWriter(MERGED, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER)))]
+    first = load_writer(quantization)
+    writers: list[Writer] = [first]
+    if ensemble:
+        first.adapter = "default"
+        for number, folder in enumerate(ensemble):
+            first.model.load_adapter(folder, f"ensemble{number}", autocast_adapter_dtype=False)
+            builder = PromptBuilder(first.builder.tokenizer, PromptSettings.load(folder))
+            writers.append(TransformersWriter(first.model, builder, f"ensemble{number}"))
+        first.model.eval()
+    return writers

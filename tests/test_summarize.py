@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import infer, summarize, train
+from stages.common.cleaning import clean_dialogue, load_rules
+from stages.common.decoding import DecodingSettings
+from stages.common.errors import UserError
+from stages.common.files import write_json
+from stages.common.tables import read_table, write_table
+from tests.tiny_project import ROOT, configure
+
+TEST = Path("data/clean/test.csv")
+
+
+@pytest.fixture
+def finished(tiny_project: Path) -> pd.DataFrame:
+    """A project that has predicted: its test rows with their summaries."""
+    configure(
+        quantization={"load_in_4bit": False, "compute_dtype": "float32"},
+        train={"epochs": 0.25, "preview_samples": 0},
+        clean={"rules": str(ROOT / "data/rules/denoise.csv")},
+        decoding={"min_hangul": 0.0},
+    )
+    train.main()
+    rules, table = load_rules(ROOT / "data/rules/denoise.csv"), read_table(TEST, "test")
+    clean = [clean_dialogue(text, rules, fix_spacing=True) for text in table["dialogue"]]
+    write_table(table.assign(dialogue=clean), TEST)
+    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=24, num_beams=2))})
+    infer.main()
+    return read_table(TEST, "test").merge(
+        pd.read_csv(infer.PREDICTIONS / "test.csv", keep_default_na=False), on="fname"
+    )
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: str = "") -> None:
+    monkeypatch.setattr(sys, "argv", ["summarize", *arguments])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    summarize.main()
+
+
+def test_one_dialogue_is_summarised_as_infer_does(
+    finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, stdin=finished["dialogue"][0])
+    assert capsys.readouterr().out == finished["summary"][0] + "\n"
+    # As it comes from elsewhere: cleaning makes it the same dialogue.
+    Path("mine.txt").write_text("\ufeff" + finished["dialogue"][1].replace("\n", " \r\n") + "\n", encoding="utf-8")
+    run(monkeypatch, "mine.txt")
+    assert capsys.readouterr().out == finished["summary"][1] + "\n"
+
+
+def test_a_table_is_summarised_as_infer_does(
+    finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "data/clean/test.csv")
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
+    assert found.to_dict("list") == finished[["fname", "summary"]].to_dict("list")
+
+
+def test_a_terminal_shows_the_summary_as_it_grows(finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *texts, end="\n", **_: pieces.append("".join(texts) + end))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    run(monkeypatch, stdin=finished["dialogue"][0])
+    assert len(pieces) > 2
+    assert "".join(pieces).split("\n")[-2] == finished["summary"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mine.txt: no turn; begin each with #Person1#: or #Person2#: on a line of its own"),
+        ("안녕하세요.", "mine.txt: no turn; begin each with #Person1#: or #Person2#: on a line of its own"),
+    ],
+)
+def test_what_is_no_dialogue_is_one_line(
+    text: str, message: str, finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        run(monkeypatch, "mine.txt")
+
+
+def test_files_that_cannot_be_read(finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^nothing\.txt: cannot be read"):
+        run(monkeypatch, "nothing.txt")
+    Path("latin.txt").write_bytes("#Person1#: 안녕".encode("euc-kr"))
+    with pytest.raises(UserError, match=r"^latin\.txt: not UTF-8; save it as UTF-8$"):
+        run(monkeypatch, "latin.txt")
+
+
+def test_before_the_first_run(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^models/adapter: not found; run `make repro`"):
+        run(monkeypatch, stdin="#Person1#: 안녕")
