@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: repro demo test test-fast lint bench setup
+.PHONY: repro demo test test-fast lint bench ablation setup
 .DEFAULT_GOAL := repro
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -28,6 +28,9 @@ demo: $(SETUP)
 bench: $(SETUP)
 	python -m benchmarks.train_step
 	python -m benchmarks.infer
+
+ablation: $(SETUP)
+	python -m benchmarks.ablation
 
 setup: $(SETUP)
 

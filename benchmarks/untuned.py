@@ -23,7 +23,7 @@ def main() -> None:
     model = load_for_generation(MANIFEST, None, params.quantization)
     settings = DecodingSettings(max_new_tokens=params.decoding.max_new_tokens)
     for split in SPLITS:
-        table = read_table(Path(f"data/clean/{split}.csv"), split)
+        table = read_table(Path(f"data/checked/{split}.csv"), split)
         dialogues = table["dialogue"].tolist()
         answers = summarise(
             model, builder, dialogues, settings, batch_size=params.decoding.batch_size, label=f"untuned {split}"

@@ -3,7 +3,7 @@
     python -m stages.compare main workspace
 
 Each is a Git revision, a DVC experiment, or `workspace`, the predictions as they lie in data/predictions. Both are
-scored against the references in data/clean, dialogue by dialogue.
+scored against the references in data/checked, dialogue by dialogue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stages.common.submission import read_predictions
 from stages.common.summary_table import SPLITS
 from stages.common.tables import read_table, references
 
-TABLES = Path("data/clean")
+TABLES = Path("data/checked")
 PREDICTIONS = Path("data/predictions")
 WORKSPACE = "workspace"
 

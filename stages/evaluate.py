@@ -29,7 +29,7 @@ from stages.common.submission import read_predictions
 from stages.common.summary_table import SPLITS, summary_table
 from stages.common.tables import Split, read_table, references
 
-TABLES = Path("data/clean")
+TABLES = Path("data/checked")
 PREDICTIONS = Path("data/predictions")
 TRAINING = Path("models/training")
 TRAIN_METRICS = Path("metrics/train")

@@ -27,7 +27,7 @@ from stages.common.tables import Split, read_table, references, write_table
 from stages.common.writers import ADAPTER, MANIFEST, load_writers
 
 DECODING = Path("metrics/eval/decoding.json")
-TABLES: dict[Split, Path] = {"dev": Path("data/clean/dev.csv"), "test": Path("data/clean/test.csv")}
+TABLES: dict[Split, Path] = {"dev": Path("data/checked/dev.csv"), "test": Path("data/checked/test.csv")}
 PREDICTIONS = Path("data/predictions")
 SUBMISSION = Path("data/submission.csv")
 EFFECTS = Path("metrics/eval/postprocess.json")

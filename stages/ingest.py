@@ -1,13 +1,15 @@
 """Read and check the user's tables, and keep them in one form: no text is changed.
 
 From `data.source` (train.csv, dev.csv, test.csv) to data/ingested, with the columns fname, dialogue, summary
-(or summary1, summary2, ...) and topic; metrics/data/ingest.json says what came in.
+(or summary1, summary2, ...) and topic; metrics/data/ingest.json says what came in. Rows pass through in
+batches, so that a table may be larger than memory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +18,7 @@ import pandas as pd
 from stages.common.errors import run_stage
 from stages.common.files import replacing, write_json
 from stages.common.params import load_params
-from stages.common.tables import Split, read_table, reference_columns, references, write_table
+from stages.common.tables import Split, TableStream, open_table, references, writing_table
 
 log = logging.getLogger(__name__)
 
@@ -24,57 +26,86 @@ INGESTED = Path("data/ingested")
 METRICS = Path("metrics/data/ingest.json")
 
 
-def canonical(table: pd.DataFrame) -> pd.DataFrame:
+@dataclass
+class Mean:
+    """The mean length of texts that come one by one."""
+
+    texts: int = 0
+    characters: int = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        self.texts += len(texts)
+        self.characters += sum(map(len, texts))
+
+    def rounded(self) -> float:
+        """The mean number of characters, to one decimal."""
+        return round(self.characters / self.texts, 1)
+
+
+def canonical_columns(stream: TableStream) -> list[str]:
     """The columns that later stages read; a `source` of the user's own would be taken for that of merging."""
-    topic = ["topic"] if "topic" in table else []
-    return table[["fname", "dialogue", *reference_columns(table), *topic]]
+    return [name for name in stream.columns if name != "source"]
 
 
-def repeated_fnames(tables: dict[Split, pd.DataFrame]) -> list[str]:
-    """The fnames that occur in more than one table, in the order of the tables."""
-    counts = Counter(fname for table in tables.values() for fname in table["fname"])
-    return [fname for fname, count in counts.items() if count > 1]
+def repeats(frame: pd.DataFrame, above: Sequence[TableStream]) -> list[str]:
+    """The fnames that one of the tables above has; one that two of them share has been told before."""
+    return [fname for fname in frame["fname"] if sum(table.has(fname) for table in above) == 1]
 
 
-def describe(read: pd.DataFrame, kept: pd.DataFrame) -> dict[str, int | float]:
-    """Rows, mean lengths in characters (none where there are no references), and columns left out."""
-    summaries = [summary for row in references(kept) for summary in row]
+def ingest(
+    stream: TableStream, limit: int, target: Path, above: Sequence[TableStream]
+) -> tuple[dict[str, int | float], list[str]]:
+    """Write a table in its one form, the first `limit` rows of it, or all where that is 0.
+
+    Returns:
+        Rows, mean lengths in characters (none where there are no references), and columns left out; and the
+        fnames that occur in a table above too.
+    """
+    columns = canonical_columns(stream)
+    read = kept = 0
+    dialogues, summaries = Mean(), Mean()
+    repeated: list[str] = []
+    with writing_table(target, columns) as writer:
+        for batch in stream.batches():
+            read += len(batch)
+            repeated += repeats(batch, above)
+            batch = batch.head(limit - kept) if limit else batch
+            kept += len(batch)
+            dialogues.add(list(batch["dialogue"]))
+            summaries.add([summary for row in references(batch) for summary in row])
+            writer.write(batch)
     facts: dict[str, int | float] = {
-        "rows_read": len(read),
-        "rows_kept": len(kept),
-        "columns_ignored": len(read.attrs["ignored_columns"]) + len(read.columns) - len(kept.columns),
-        "dialogue_characters": mean_length(list(kept["dialogue"])),
+        "rows_read": read,
+        "rows_kept": kept,
+        "columns_ignored": len(stream.header) - len(columns),
+        "dialogue_characters": dialogues.rounded(),
     }
-    if summaries:
-        facts["summary_characters"] = mean_length(summaries)
-    return facts
-
-
-def mean_length(texts: list[str]) -> float:
-    """The mean number of characters, to one decimal."""
-    return round(sum(map(len, texts)) / len(texts), 1)
+    if summaries.texts:
+        facts["summary_characters"] = summaries.rounded()
+    return facts, repeated
 
 
 def main() -> None:
     params = load_params()
     source = Path(params.data.source)
-    splits: tuple[Split, ...] = get_args(Split)
-    read = {split: read_table(source / f"{split}.csv", split) for split in splits}
-    kept = {split: canonical(table[: params.data.limit or None]) for split, table in read.items()}
-
-    for split in splits:
-        log.info("%s: %d of %d rows kept", source / f"{split}.csv", len(kept[split]), len(read[split]))
-        if "source" in read[split]:
-            log.info("%s: columns ignored (1): source, which merging writes", source / f"{split}.csv")
-    repeated = repeated_fnames(kept)
-    if repeated:
-        log.info("%s: %d fnames occur in more than one table, first %s", source, len(repeated), repeated[0])
-
+    streams: list[TableStream] = []
+    facts: dict[str, dict[str, int | float]] = {}
+    repeated: list[str] = []
     with replacing(INGESTED) as folder:
         folder.mkdir()
-        for split, table in kept.items():
-            write_table(table, folder / f"{split}.csv")
-    write_json(METRICS, {split: describe(read[split], kept[split]) for split in splits})
+        for split in get_args(Split):
+            path = source / f"{split}.csv"
+            stream = open_table(path, split)
+            facts[split], shared = ingest(stream, params.data.limit, folder / path.name, streams)
+            streams.append(stream)
+            repeated += shared
+    for stream, counts in zip(streams, facts.values(), strict=True):
+        log.info("%s: %d of %d rows kept", stream.path, counts["rows_kept"], counts["rows_read"])
+        if "source" in stream.columns:
+            log.info("%s: columns ignored (1): source, which merging writes", stream.path)
+    if repeated:
+        log.info("%s: %d fnames occur in more than one table, first %s", source, len(repeated), repeated[0])
+    write_json(METRICS, facts)
 
 
 if __name__ == "__main__":

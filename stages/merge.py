@@ -1,64 +1,126 @@
 """Put original and augmented rows together, shuffled by seed, each with its `source`.
 
-From data/clean/train.csv and data/augmented/*.csv to data/merged/train.csv; metrics/data/augmentation.json
-counts the rows of each source.
+From data/checked/train.csv and data/augmented/*.csv to data/merged/train.csv. Of each kind of augmented rows at
+most `augment.balance` times the original rows are kept, chosen by seed. Rows wait for their turn on disk, not in
+memory. metrics/data/augmentation.json counts the rows of each source, those left out, and, of what a language
+model wrote, the answers rejected for each reason, tokens and cost; data/augmented/rejected.csv lists those answers.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pandas as pd
 
 from stages.common.errors import UserError, run_stage
-from stages.common.files import write_json
+from stages.common.files import read_json, replacing, write_json
 from stages.common.params import load_params
-from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from stages.common.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, open_table, writing_table
 
 log = logging.getLogger(__name__)
 
 TABLES = {
-    "original": Path("data/clean/train.csv"),
+    "original": Path("data/checked/train.csv"),
     "paraphrase": Path("data/augmented/paraphrase.csv"),
     "speaker_swap": Path("data/augmented/speaker_swap.csv"),
     "synthetic": Path("data/augmented/synthetic.csv"),
 }
 MERGED = Path("data/merged/train.csv")
+GENERATED = ("paraphrase", "synthetic")
+"""The sources whose stages write, beside their table, rejected answers (.rejected.csv) and counts (.json)."""
+REJECTED = Path("data/augmented/rejected.csv")
 METRICS = Path("metrics/data/augmentation.json")
 
+Spans = np.ndarray
+"""Where rows lie in a file: rows x (first byte, number of bytes)."""
 
-def check_fnames(tables: dict[str, pd.DataFrame]) -> None:
-    """Raise UserError where two tables, named by their source, share an fname."""
-    owners: dict[str, str] = {}
-    for source, table in tables.items():
-        for fname in table["fname"]:
-            owner = owners.setdefault(fname, source)
-            if owner != source:
+
+def check_fnames(batch: pd.DataFrame, path: Path, above: Sequence[TableStream]) -> None:
+    """Raise UserError where rows of the table at `path` share an fname with a table above."""
+    for fname in batch["fname"]:
+        for table in above:
+            if table.has(fname):
                 raise UserError(
-                    f"{TABLES[source]}: row {fname}, column fname: {TABLES[owner]} has it too; "
-                    "give each row a name of its own"
+                    f"{path}: row {fname}, column fname: {table.path} has it too; give each row a name of its own"
                 )
 
 
-def merge(tables: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """All rows, each with its source, in an order that depends on the seed alone."""
-    labelled = [
-        table.assign(source=source).reindex(columns=AUGMENTED_COLUMNS, fill_value="")
-        for source, table in tables.items()
-    ]
-    return pd.concat(labelled).sample(frac=1, random_state=seed, ignore_index=True)
+def spool(tables: dict[str, TableStream], file: BinaryIO) -> dict[str, Spans]:
+    """Write the rows of all tables, labelled with their source, one after the other; say where each lies."""
+    spans: dict[str, Spans] = {}
+    above: list[TableStream] = []
+    for source, table in tables.items():
+        lengths = [np.empty(0, dtype=np.int64)]
+        first = file.tell()
+        for batch in table.batches():
+            check_fnames(batch, table.path, above)
+            lines = encode_rows(
+                batch.assign(source=source).reindex(columns=AUGMENTED_COLUMNS, fill_value=""), table.path
+            )
+            file.writelines(lines)
+            lengths.append(np.array([len(line) for line in lines], dtype=np.int64))
+        sizes = np.concatenate(lengths)
+        spans[source] = np.stack([first + np.cumsum(sizes) - sizes, sizes], axis=1)
+        above.append(table)
+    file.flush()
+    return spans
+
+
+def balance(spans: dict[str, Spans], ratios: dict[str, float], random: np.random.Generator) -> dict[str, Spans]:
+    """All original rows, and of each other source at most its ratio of them, chosen at random."""
+    originals = len(spans["original"])
+    kept = dict(spans)
+    for source, ratio in ratios.items():
+        most = int(Decimal(str(ratio)) * originals)  # exact: 0.29 of 100 rows are 29
+        rows = random.permutation(len(spans[source]))[:most]
+        kept[source] = spans[source][np.sort(rows)]
+    return kept
+
+
+def write_shuffled(file: BinaryIO, spans: Sequence[Spans], target: Path, random: np.random.Generator) -> None:
+    """Write the table of the rows at `spans` in random order."""
+    rows = random.permutation(np.concatenate(spans))
+    with writing_table(target, AUGMENTED_COLUMNS) as writer:
+        writer.write_encoded(os.pread(file.fileno(), size, first) for first, size in rows)
+
+
+def join_files(paths: Sequence[Path], target: Path) -> None:
+    """Write tables that have the same header as one."""
+    with replacing(target) as temporary, temporary.open("wb") as joined:
+        for number, path in enumerate(paths):
+            with path.open("rb") as file:
+                header = file.readline()
+                joined.write(b"" if number else header)
+                shutil.copyfileobj(file, joined)
 
 
 def main() -> None:
     params = load_params()
-    tables = {source: read_table(path, "train", allow_empty=source != "original") for source, path in TABLES.items()}
-    check_fnames(tables)
-    write_table(merge(tables, params.seed), MERGED)
+    random = np.random.default_rng(params.seed)
+    tables = {source: open_table(path, "train", allow_empty=source != "original") for source, path in TABLES.items()}
+    with tempfile.TemporaryFile(dir=MERGED.parents[1]) as file:
+        spans = spool(tables, file)
+        kept = balance(spans, params.augment.balance.model_dump(), random)
+        write_shuffled(file, list(kept.values()), MERGED, random)
 
-    counts = {source: len(table) for source, table in tables.items()}
+    counts = {source: len(rows) for source, rows in kept.items()}
+    left_out = {source: len(spans[source]) - counts[source] for source in params.augment.balance.model_dump()}
     log.info("%s: %s", MERGED, ", ".join(f"{count} {source}" for source, count in counts.items()))
-    write_json(METRICS, counts | {"total": sum(counts.values())})
+    for source, count in left_out.items():
+        if count:
+            log.info("%s: %d rows left out by augment.balance.%s", TABLES[source], count, source)
+    join_files([TABLES[source].with_suffix(".rejected.csv") for source in GENERATED], REJECTED)
+    reports = {source: read_json(TABLES[source].with_suffix(".json")) for source in GENERATED}
+    generation = {name: {source: reports[source][name] for source in GENERATED} for name in ("rejected", "llm")}
+    write_json(METRICS, counts | {"left_out": left_out, "total": sum(counts.values())} | generation)
 
 
 if __name__ == "__main__":

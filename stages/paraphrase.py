@@ -1,6 +1,11 @@
 """Rewrite training rows with a language model: dialogue and summary together, their meaning kept.
 
-Run with `python -m stages.paraphrase`.
+    python -m stages.paraphrase
+    python -m stages.paraphrase --dry-run    # says what a run takes, and asks for nothing
+
+`augment.paraphrase.n` rows of data/checked/train.csv, chosen by seed, become rows of
+data/augmented/paraphrase.csv, each named after its origin (`train_7.para`). What falls short of
+`augment.quality` is listed with the reason in paraphrase.rejected.csv, and counted in paraphrase.json.
 """
 
 from __future__ import annotations
@@ -11,25 +16,17 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from stages.common.answers import Answers, Message
-from stages.common.dialogue import speakers
 from stages.common.errors import run_stage
-from stages.common.generated import (
-    Rejected,
-    Row,
-    masks,
-    outcome,
-    read_generated,
-    sift,
-    within_length_ratio,
-)
-from stages.common.llm import ask
-from stages.common.params import load_params
-from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from stages.common.generated import Generated, Rejection, outcome, sift, write_outputs
+from stages.common.llm import ask, is_dry_run, plan
+from stages.common.novelty import Novelty
+from stages.common.params import Quality, load_params
+from stages.common.privacy import refuse_personal_data
+from stages.common.quality import Row, require_faithful, require_kept, require_korean, require_length
+from stages.common.tables import AUGMENTED_COLUMNS, read_table
 
-TRAIN = Path("data/clean/train.csv")
+TABLES = Path("data/checked")
 OUTPUT = Path("data/augmented/paraphrase.csv")
 ANSWERS = Path("data/answers/paraphrase.jsonl")
 
@@ -40,6 +37,7 @@ INSTRUCTION = """\
 - 차례마다 "#Person1#: "처럼 화자 표시로 시작하는 한 줄로 씁니다.
 - #PhoneNumber#, #Address#처럼 #로 둘러싼 표시는 글자도 개수도 바꾸지 않습니다.
 - 이름, 숫자, 날짜, 장소와 누가 무엇을 말하고 했는지는 바꾸지 않습니다.
+- 숫자는 원문에 적힌 그대로, 요약과 대화에 같은 꼴로 씁니다.
 - 실제로 나누는 대화처럼 자연스러운 한국어로, 원문과 비슷한 길이로 씁니다.
 - 요약은 고쳐 쓴 대화에 있는 내용만으로, 원래 요약처럼 '다.'로 끝나는 3인칭 문장으로 씁니다.
 설명 없이 JSON 객체 하나만 답하세요: {"dialogue": "...", "summary": "..."}"""
@@ -69,19 +67,17 @@ def conversation(origin: Row) -> list[Message]:
     ]
 
 
-def rewritten(origin: Row, answer: str) -> Row:
+def rewritten(origin: Row, new: Generated, quality: Quality) -> Row:
     """Make the row of an answer.
 
     Raises:
-        Rejected: it cannot be read, or does not keep what the origin says.
+        Rejected: it does not keep what the origin says.
     """
-    new = read_generated(answer)
-    if set(speakers(new.dialogue)) != set(speakers(origin["dialogue"])):
-        raise Rejected("other speakers")
-    if masks(new.dialogue) != masks(origin["dialogue"]) or masks(new.summary) != masks(origin["summary"]):
-        raise Rejected("other masks")
-    if not within_length_ratio(len(new.dialogue), len(origin["dialogue"])):
-        raise Rejected("dialogue too short or too long")
+    require_korean(new.dialogue, new.summary, quality)
+    require_kept(new.dialogue, new.summary, origin["dialogue"], origin["summary"])
+    require_length("dialogue", len(new.dialogue), len(origin["dialogue"]), quality)
+    require_length("summary", len(new.summary), len(origin["summary"]), quality)
+    require_faithful(new.dialogue, new.summary)
     return {
         "fname": f"{origin['fname']}.para",
         "dialogue": new.dialogue,
@@ -91,22 +87,45 @@ def rewritten(origin: Row, answer: str) -> Row:
     }
 
 
+def keep_good(
+    origins: Sequence[Row], texts: Sequence[str], quality: Quality, novelty: Novelty
+) -> tuple[list[Row], list[Rejection]]:
+    """Sort the answers for the origins into rows to use and rejected ones."""
+
+    def to_row(origin: Row, new: Generated) -> Row:
+        row = rewritten(origin, new, quality)
+        novelty.take(row, origin["fname"])
+        return row
+
+    return sift(origins, texts, to_row, origin=lambda row: row["fname"])
+
+
 def main() -> None:
+    dry_run = is_dry_run("paraphrase")
     params = load_params()
-    answers = Answers(ANSWERS)
-    n = params.augment.paraphrase.n
-    rows: list[Row] = []
+    n, settings = params.augment.paraphrase.n, params.augment.llm
+    train = read_table(TABLES / "train.csv", "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    origins = choose(train.to_dict("records"), n, params.seed)
     if n == 0:
         log.info(NOTHING)
-    else:
-        train = read_table(TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
-        origins = choose(train.to_dict("records"), n, params.seed)
-        if len(origins) < n:
-            log.info("paraphrase: n is %d, all %d training rows are taken", n, len(origins))
-        texts = ask("paraphrase", [conversation(row) for row in origins], params.augment.llm, answers)
-        rows, rejected = sift(rewritten, origins, texts)
-        log.info("paraphrase: %s", outcome(len(rows), rejected))
-    write_table(pd.DataFrame(rows, columns=AUGMENTED_COLUMNS, dtype=str), OUTPUT)
+    elif len(origins) < n:
+        log.info("paraphrase: n is %d, all %d training rows are taken", n, len(origins))
+    sent = [(row["fname"], row[column]) for row in origins for column in ("dialogue", "summary")]
+    refuse_personal_data(TABLES / "train.csv", sent, settings)
+    conversations = [conversation(row) for row in origins]
+    answers = Answers(ANSWERS)
+    if dry_run:
+        print(plan("paraphrase", conversations, settings, answers))
+        return
+
+    rows: list[Row] = []
+    rejections: list[Rejection] = []
+    if origins:
+        texts = ask("paraphrase", conversations, settings, answers, ["dialogue", "summary"])
+        novelty = Novelty.of_tables(TABLES, params.augment.quality)
+        rows, rejections = keep_good(origins, texts, params.augment.quality, novelty)
+        log.info("paraphrase: %s", outcome(len(rows), rejections))
+    write_outputs(OUTPUT, rows, rejections, answers.usage().metrics(settings))
     answers.save()
 
 

@@ -1,6 +1,6 @@
 """Repeat training rows with their speakers exchanged, in the dialogue and in the summary alike.
 
-From data/clean/train.csv to data/augmented/speaker_swap.csv: `augment.speaker_swap.n` rows, chosen by seed,
+From data/checked/train.csv to data/augmented/speaker_swap.csv: `augment.speaker_swap.n` rows, chosen by seed,
 each named after its origin (`train_7.swap`).
 
 In the corpus every dialogue opens with #Person1#, a rule that `keep_first_speaker` keeps. Of three or more
@@ -26,7 +26,7 @@ from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
 
 log = logging.getLogger(__name__)
 
-TRAIN = Path("data/clean/train.csv")
+TRAIN = Path("data/checked/train.csv")
 SWAPPED = Path("data/augmented/speaker_swap.csv")
 FIRST = "#Person1#"
 

@@ -1,6 +1,10 @@
-"""Write new dialogues with a language model, about the topics of training rows and as long as those.
+"""Write new dialogues with a language model: about the topics of training rows, as long as those, in several styles.
 
-Run with `python -m stages.synthesize`.
+    python -m stages.synthesize
+    python -m stages.synthesize --dry-run    # says what a run takes, and asks for nothing
+
+`augment.synthesize.n` new dialogues go to data/augmented/synthetic.csv. What falls short of `augment.quality` is
+listed with the reason in synthetic.rejected.csv, and counted in synthetic.json.
 """
 
 from __future__ import annotations
@@ -13,30 +17,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from stages.common.answers import Answers, Message
 from stages.common.dialogue import parse_turns, speakers
 from stages.common.errors import UserError, run_stage
-from stages.common.generated import Rejected, Row, outcome, read_generated, sift, within_length_ratio
-from stages.common.llm import ask
-from stages.common.params import load_params
-from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from stages.common.generated import Generated, Rejection, outcome, sift, write_outputs
+from stages.common.llm import ask, is_dry_run, plan
+from stages.common.novelty import Novelty
+from stages.common.params import Quality, Synthesize, load_params
+from stages.common.privacy import refuse_personal_data
+from stages.common.quality import Rejected, Row, require_faithful, require_korean, require_length
+from stages.common.tables import AUGMENTED_COLUMNS, read_table
 
-TRAIN = Path("data/clean/train.csv")
+TABLES = Path("data/checked")
+PARAPHRASES = Path("data/augmented/paraphrase.csv")
 OUTPUT = Path("data/augmented/synthetic.csv")
 ANSWERS = Path("data/answers/synthesize.jsonl")
 
 INSTRUCTION = """\
 당신은 한국어 일상 대화를 다루는 숙련된 작가입니다.
-주제(topic)와 차례 수(turns)를 JSON으로 드리면, 새 대화(dialogue)와 요약(summary)을 쓰세요.
+주제(topic), 차례 수(turns), 관계와 말투(style)를 JSON으로 드리면, 새 대화(dialogue)와 요약(summary)을 쓰세요.
 - 주제가 비어 있으면 일상의 주제를 하나 고릅니다.
+- style이 있으면 그 말투와 관계와 매체가 대화에 드러나야 합니다.
 - 차례마다 "#Person1#: "처럼 화자 표시로 시작하는 한 줄로 쓰고, 차례 수를 지킵니다.
-- 화자는 두 명 이상이고, #Person1#이 먼저 말합니다.
+- 화자는 두 명 이상이고, 말하는 순서대로 #Person1#, #Person2#, #Person3#입니다.
 - 실제로 나누는 대화처럼 자연스러운 한국어로 쓰고, 앞서 나온 대화를 베끼지 않습니다.
 - 전화번호나 주소 같은 개인 정보는 지어내지 말고 #PhoneNumber#, #Address#처럼 표시로 씁니다.
 - 요약은 대화에 있는 내용만으로, 화자를 #Person1#처럼 부르며 '다.'로 끝나는 3인칭 문장으로 씁니다.
+- 요약에 나오는 이름과 숫자는 대화에 적힌 그대로 씁니다.
 설명 없이 JSON 객체 하나만 답하세요: {"dialogue": "...", "summary": "...", "topic": "..."}"""
+
+SHOWN = ("dialogue", "summary", "topic")
+"""What an example shows of a row, and what an answer holds."""
 
 NOTHING = "synthesize: n is 0, nothing to do (set augment.synthesize.n and an API key in .env to write dialogues)"
 
@@ -45,51 +56,67 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What one request asks for: the new row's fname, topic and number of turns, and the rows shown."""
+    """What one request asks for: the new row's fname, how it is to be, and the rows shown.
+
+    `lender` is the fname of the training row that lends topic and number of turns.
+    """
 
     fname: str
+    lender: str
     topic: str
     turns: int
+    style: str
     examples: list[Row]
 
 
-def draw(rows: Sequence[Row], index: int, few_shot: int, seed: int) -> Plan:
-    """Draw by seed the rows that a request shows, and one more that lends it topic and number of turns."""
-    *examples, model = random.Random(f"{seed} {index}").sample(rows, few_shot + 1)
-    return Plan(f"synth_{index}", model["topic"], len(parse_turns(model["dialogue"])), examples)
+def draw(rows: Sequence[Row], index: int, settings: Synthesize, seed: int) -> Plan:
+    """Draw by seed the rows that a request shows, and one more that the new row is to be like; styles take turns."""
+    *examples, lender = random.Random(f"{seed} {index}").sample(rows, settings.few_shot + 1)
+    return Plan(
+        fname=f"synth_{index}",
+        lender=lender["fname"],
+        topic=lender["topic"],
+        turns=len(parse_turns(lender["dialogue"])),
+        style=settings.styles[index % len(settings.styles)],
+        examples=examples,
+    )
 
 
 def conversation(plan: Plan) -> list[Message]:
-    """The messages that ask for a new dialogue: each example is a question with its answer."""
+    """The messages that ask for a new dialogue: each example is a question, without a style, with its answer."""
     messages = [{"role": "system", "content": INSTRUCTION}]
     for row in plan.examples:
-        answer = {name: row[name] for name in ("dialogue", "summary", "topic")}
-        messages += [
-            _question(row["topic"], len(parse_turns(row["dialogue"]))),
-            _message("assistant", answer),
-        ]
-    return [*messages, _question(plan.topic, plan.turns)]
+        question = {"topic": row["topic"], "turns": len(parse_turns(row["dialogue"]))}
+        answer = {name: row[name] for name in SHOWN}
+        messages += [_message("user", question), _message("assistant", answer)]
+    wanted = {"topic": plan.topic, "turns": plan.turns, "style": plan.style}
+    return [*messages, _message("user", wanted)]
 
 
-def _question(topic: str, turns: int) -> Message:
-    return _message("user", {"topic": topic, "turns": turns})
+def sent(plan: Plan) -> list[tuple[str, str]]:
+    """The texts of training rows that a request holds, each with its row's fname."""
+    shown = [(row["fname"], row[column]) for row in plan.examples for column in SHOWN]
+    return [(plan.lender, plan.topic), *shown]
 
 
 def _message(role: str, content: dict[str, Any]) -> Message:
     return {"role": role, "content": json.dumps(content, ensure_ascii=False)}
 
 
-def written(plan: Plan, answer: str) -> Row:
+def written(plan: Plan, new: Generated, quality: Quality) -> Row:
     """Make the row of an answer.
 
     Raises:
-        Rejected: it cannot be read, one speaker talks alone, or it is far from the length asked for.
+        Rejected: it is not what the plan asks for, or its summary is not true to it.
     """
-    new = read_generated(answer)
-    if len(speakers(new.dialogue)) < 2:
+    require_korean(new.dialogue, new.summary, quality)
+    tags = speakers(new.dialogue)
+    if len(tags) < 2:
         raise Rejected("one speaker alone")
-    if not within_length_ratio(len(parse_turns(new.dialogue)), plan.turns):
-        raise Rejected("too few or too many turns")
+    if set(tags) != {f"#Person{number}#" for number in range(1, len(tags) + 1)}:
+        raise Rejected("speakers are not numbered from 1 on")
+    require_length("dialogue", len(parse_turns(new.dialogue)), plan.turns, quality)
+    require_faithful(new.dialogue, new.summary)
     return {
         "fname": plan.fname,
         "dialogue": new.dialogue,
@@ -99,26 +126,48 @@ def written(plan: Plan, answer: str) -> Row:
     }
 
 
+def keep_good(
+    plans: Sequence[Plan], texts: Sequence[str], quality: Quality, novelty: Novelty
+) -> tuple[list[Row], list[Rejection]]:
+    """Sort the answers for the plans into rows to use and rejected ones."""
+
+    def to_row(plan: Plan, new: Generated) -> Row:
+        row = written(plan, new, quality)
+        novelty.take(row, origin=plan.fname)
+        return row
+
+    return sift(plans, texts, to_row, origin=lambda plan: plan.lender)
+
+
 def main() -> None:
+    dry_run = is_dry_run("synthesize")
     params = load_params()
-    answers = Answers(ANSWERS)
-    n, few_shot = params.augment.synthesize.n, params.augment.synthesize.few_shot
-    rows: list[Row] = []
-    if n == 0:
+    wanted, settings = params.augment.synthesize, params.augment.llm
+    train = read_table(TABLES / "train.csv", "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    if wanted.n == 0:
         log.info(NOTHING)
-    else:
-        train = read_table(TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
-        if len(train) <= few_shot:
-            raise UserError(
-                f"augment.synthesize.few_shot = {few_shot}: must be below the {len(train)} rows of {TRAIN}; "
-                "lower it, or raise data.limit"
-            )
-        examples = train.to_dict("records")
-        plans = [draw(examples, index, few_shot, params.seed) for index in range(n)]
-        texts = ask("synthesize", [conversation(plan) for plan in plans], params.augment.llm, answers)
-        rows, rejected = sift(written, plans, texts)
-        log.info("synthesize: %s", outcome(len(rows), rejected))
-    write_table(pd.DataFrame(rows, columns=AUGMENTED_COLUMNS, dtype=str), OUTPUT)
+    elif len(train) <= wanted.few_shot:
+        raise UserError(
+            f"augment.synthesize.few_shot = {wanted.few_shot}: must be below the {len(train)} rows of "
+            f"{TABLES / 'train.csv'}; lower it, or raise data.limit"
+        )
+    examples = train.to_dict("records")
+    plans = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
+    refuse_personal_data(TABLES / "train.csv", (pair for drawn in plans for pair in sent(drawn)), settings)
+    conversations = [conversation(drawn) for drawn in plans]
+    answers = Answers(ANSWERS)
+    if dry_run:
+        print(plan("synthesize", conversations, settings, answers))
+        return
+
+    rows: list[Row] = []
+    rejections: list[Rejection] = []
+    if plans:
+        texts = ask("synthesize", conversations, settings, answers, SHOWN)
+        novelty = Novelty.of_tables(TABLES, params.augment.quality, PARAPHRASES)
+        rows, rejections = keep_good(plans, texts, params.augment.quality, novelty)
+        log.info("synthesize: %s", outcome(len(rows), rejections))
+    write_outputs(OUTPUT, rows, rejections, answers.usage().metrics(settings))
     answers.save()
 
 

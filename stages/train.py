@@ -33,7 +33,7 @@ from stages.common.trainer import SummaryTrainer, as_dataset
 
 MANIFEST = Path("models/base.json")
 TRAIN = Path("data/merged/train.csv")
-DEV = Path("data/clean/dev.csv")
+DEV = Path("data/checked/dev.csv")
 ADAPTER = Path("models/adapter")
 LOGS = Path("models/training")
 SPEED = Path("metrics/train/speed.json")

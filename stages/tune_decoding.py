@@ -26,7 +26,7 @@ from stages.common.rouge import morpheme_scores
 from stages.common.tables import read_table, references
 from stages.common.writers import load_writer
 
-DEV = Path("data/clean/dev.csv")
+DEV = Path("data/checked/dev.csv")
 DECODING = Path("metrics/eval/decoding.json")
 POINTS = Path("metrics/eval/decoding")
 PLOTTED = [field.name for field in fields(DecodingSettings) if field.name != "max_new_tokens"]

@@ -20,7 +20,7 @@ CHECKPOINT = Path("models/weights/tiny")
 SMALL = {
     "model": {"name": TINY},
     "data": {"limit": 12},
-    "augment": {"speaker_swap": {"n": 4}},
+    "augment": {"paraphrase": {"n": 0}, "speaker_swap": {"n": 4}, "synthesize": {"n": 0}},
     "lora": {"r": 4, "dropout": 0.1},
     "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2},
     "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import pytest
 from ruamel.yaml import YAML
@@ -32,6 +35,8 @@ class Fault:
     status: int
     body: str = '{"error": {"message": "as told by the test"}}'
     headers: dict[str, str] = field(default_factory=dict)
+    breaks: Literal["", "reset", "stalls"] = ""
+    """How the connection ends halfway through the body: it is reset, or nothing more comes."""
 
 
 def obedient(messages: Messages) -> str:
@@ -43,6 +48,10 @@ def obedient(messages: Messages) -> str:
     lines = [f"#Person{1 + turn % 2}#: {question['topic']} 이야기 {turn}번째." for turn in range(question["turns"])]
     summary = f"#Person1#과 #Person2#가 {question['topic']}에 대해 이야기합니다."
     return json.dumps({"dialogue": "\n".join(lines), "summary": summary}, ensure_ascii=False)
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 256  # of the default five, the sixth client at once waits a second for its connection
 
 
 class FakeOpenAI:
@@ -61,15 +70,17 @@ class FakeOpenAI:
         self.model = "solar-pro2"
         self.faults: deque[Fault] = deque()
         """Sent to the next requests, in this order."""
+        self.wants_key = True
+        """Without, a request that carries a key is refused."""
         self.requests: list[dict[str, Any]] = []
         """The bodies of all requests, those that met a fault included."""
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Listener(("127.0.0.1", 0), self._handler())
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
-    def __enter__(self) -> FakeOpenAI:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
@@ -92,7 +103,17 @@ class FakeOpenAI:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(content[: len(content) // 2] if reply.breaks else content)
+                if reply.breaks == "stalls":
+                    self.connection.recv(1)  # until the client has gone
+                if reply.breaks:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError, ValueError):  # the client, or the handler, has closed the connection
+                    super().handle()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -116,20 +137,25 @@ class FakeOpenAI:
     def _answer(self, path: str, authorization: str, body: dict[str, Any]) -> Fault:
         if path != "/v1/chat/completions":
             return Fault(404, "no such page", {"Content-Type": "text/plain"})
-        if authorization != f"Bearer {KEY}":
+        if authorization != (f"Bearer {KEY}" if self.wants_key else ""):
             return _error(401, f"Incorrect API key provided: {authorization}")
         if body["model"] != self.model:
             return _error(404, f"The model {body['model']} does not exist")
-        message = {"role": "assistant", "content": self.answer(body["messages"])}
-        completion = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": self.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-        }
-        return Fault(200, json.dumps(completion))
+        return completion(self.answer(body["messages"]))
+
+
+def completion(text: str, finish_reason: str = "stop", usage: tuple[int, int] | None = (1, 1)) -> Fault:
+    """The reply that carries a text; `usage` is its prompt and completion tokens."""
+    value: dict[str, Any] = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "solar-pro2",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
+    }
+    if usage:
+        value["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return Fault(200, json.dumps(value))
 
 
 def _error(status: int, message: str) -> Fault:
@@ -143,6 +169,7 @@ class Workspace:
         self.folder = folder
         monkeypatch.chdir(folder)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr("sys.argv", ["stage"])  # a stage that is run in this process reads it
         for name in ("DVC_ROOT", "UPSTAGE_API_KEY"):
             monkeypatch.delenv(name, raising=False)
         self.set_params({})
@@ -167,10 +194,10 @@ class Workspace:
     def read(self, path: str) -> str:
         return (self.folder / path).read_text(encoding="utf-8")
 
-    def run(self, stage: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, stage: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a stage as DVC does, in a process of its own."""
         return subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
+            [sys.executable, "-m", f"stages.{stage}", *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,

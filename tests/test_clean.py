@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
-from stages.clean import clean_table, main
+from stages import clean
+from stages.clean import main
+from stages.common.batch_cleaning import clean_batch
 from stages.common.cleaning import STRUCTURE, load_rules
 from stages.common.errors import UserError
 from stages.common.tables import read_table, write_table
@@ -76,18 +80,25 @@ def test_the_report_names_each_step_and_rule(project: Path) -> None:
         "double_quote": {"rows": 1, "replacements": 2},
         "laugh_end": {"rows": 1, "replacements": 1},
     }
+    assert report["train"]["typos"] == {"rows": 0, "replacements": 0}
     assert report["dev"]["rules"]["double_quote"] == {"rows": 0, "replacements": 0}
 
 
 def test_rows_and_replacements_are_counted_apart() -> None:
     dialogues = ["#Person1#: “네”", "#Person1#: 네", "#Person1#: “네” “응”"]
     summaries = ["네", "네", "“네”"]
-    clean, report = clean_table(
-        table(dialogue=dialogues, summary=summaries), "train", RULES, fix_spacing=True, path=PATH
+    cleaned, tally = clean_batch(
+        table(dialogue=dialogues, summary=summaries),
+        path=PATH,
+        split="train",
+        rules=RULES,
+        fix_spacing=True,
+        typo_threshold=None,
     )
-    assert list(clean["dialogue"]) == ['#Person1#: "네"', "#Person1#: 네", '#Person1#: "네" "응"']
-    assert (report["rows"], report["changed"]) == (3, 2)
-    assert report["rules"]["double_quote"] == {"rows": 2, "replacements": 8}
+    assert list(cleaned["dialogue"]) == ['#Person1#: "네"', "#Person1#: 네", '#Person1#: "네" "응"']
+    assert (tally.rows, tally.changed) == (3, 2)
+    assert tally.touched == {"double_quote": 2}
+    assert tally.replacements == {"double_quote": 8}
 
 
 def test_outputs_repeat_byte_for_byte(project: Path) -> None:
@@ -132,8 +143,84 @@ def test_a_row_of_which_nothing_is_left_stops_the_run(project: Path, dialogue: s
     assert sorted(path.name for path in Path("data").iterdir()) == ["ingested", "rules"]
 
 
+def set_clean(**settings: bool) -> None:
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    params["clean"].update(settings)
+    yaml.dump(params, Path("params.yaml"))
+
+
 def test_spacing_follows_the_parameter(project: Path) -> None:
-    params = Path("params.yaml")
-    params.write_text(params.read_text(encoding="utf-8").replace("fix_spacing: true", "fix_spacing: false"), "utf-8")
+    set_clean(fix_spacing=False)
     main()
     assert read_table(Path("data/clean/test.csv"), "test")["dialogue"][0] == "#Person1#: 저... 네 .\n#Person2#: 네"
+
+
+TYPOS = "#Person1#: 몇일 뒤에 다시 올께요ㅋㅋ\n#Person2#: #Name#씨 , 몇일이요?"
+
+
+def test_typos_are_corrected_after_the_rules_and_counted(project: Path) -> None:
+    write_table(table(dialogue=[TYPOS, TYPOS], summary=["#Person1#은 몇일 뒤에 온다.", "온다."]), PATH)
+    main()
+    train = read_table(Path("data/clean/train.csv"), "train")
+    assert set(train["dialogue"]) == {"#Person1#: 며칠 뒤에 다시 올게요\n#Person2#: #Name#씨, 며칠이요?"}
+    assert list(train["summary"]) == ["#Person1#은 며칠 뒤에 온다.", "온다."]
+    report = json.loads(Path("metrics/data/cleaning.json").read_text(encoding="utf-8"))
+    assert report["train"]["typos"] == {"rows": 2, "replacements": 7}
+
+
+def test_references_of_dev_keep_their_typos(project: Path) -> None:
+    write_table(table(dialogue=[TYPOS], summary1=["몇일"], summary2=["올께요"]), Path("data/ingested/dev.csv"))
+    main()
+    dev = read_table(Path("data/clean/dev.csv"), "dev")
+    assert "며칠" in dev["dialogue"][0]
+    assert dev[["summary1", "summary2"]].to_numpy().tolist() == [["몇일", "올께요"]]
+
+
+def test_typos_stay_on_request(project: Path) -> None:
+    write_table(table(dialogue=[TYPOS], summary=["몇일"]), PATH)
+    set_clean(fix_typos=False)
+    main()
+    train = read_table(Path("data/clean/train.csv"), "train")
+    assert list(train["dialogue"]) == ["#Person1#: 몇일 뒤에 다시 올께요\n#Person2#: #Name#씨, 몇일이요?"]
+    assert list(train["summary"]) == ["몇일"]
+
+
+def test_cleaning_the_clean_sample_changes_nothing(project: Path) -> None:
+    shutil.rmtree("data/ingested")
+    shutil.copytree(ROOT / "data/sample", "data/ingested")
+    main()
+    once = {path.name: path.read_bytes() for path in Path("data/clean").iterdir()}
+    typos = json.loads(clean.METRICS.read_text(encoding="utf-8"))["train"]["typos"]
+    shutil.rmtree("data/ingested")
+    Path("data/clean").rename("data/ingested")
+    main()
+    assert {path.name: path.read_bytes() for path in Path("data/clean").iterdir()} == once
+    assert typos["rows"] > 0
+    assert all(split["changed"] == 0 for split in json.loads(clean.METRICS.read_text(encoding="utf-8")).values())
+
+
+def test_processes_give_what_one_gives(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 1100
+    dialogues = [f"#Person1#: “{i}” 봤어{'ㅋㅋ' * (i % 2)}\n#Person2# : {i % 7}번 봤 ." for i in range(rows)]
+    write_table(table(dialogue=dialogues, summary=[f"#Person1# 은 {i}을 봤다 ." for i in range(rows)]), PATH)
+    set_clean(fix_typos=False)
+    main()
+    alone = Path("data/clean/train.csv").read_bytes(), clean.METRICS.read_bytes()
+    monkeypatch.setattr(clean, "SMALL", 0)
+    monkeypatch.setattr(clean, "available_cores", lambda: 2)
+    main()
+    assert (Path("data/clean/train.csv").read_bytes(), clean.METRICS.read_bytes()) == alone
+    assert json.loads(alone[1])["train"]["rows"] == rows
+
+
+def test_an_error_in_another_process_is_the_same_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dialogues = ["#Person1#: 네"] * 1100
+    dialogues[1050] = "네, Person1: 저예요."
+    write_table(table(dialogue=dialogues, summary=["네"] * 1100), PATH)
+    set_clean(fix_typos=False)
+    monkeypatch.setattr(clean, "SMALL", 0)
+    monkeypatch.setattr(clean, "available_cores", lambda: 2)
+    with pytest.raises(UserError, match=r"^data/ingested/train\.csv: row train_1050, column dialogue: no turn is left"):
+        main()
+    assert not Path("data/clean").exists()

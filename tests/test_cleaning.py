@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stages.common.cleaning import COLUMNS, STRUCTURE, Rule, clean_dialogue, clean_summary, load_rules
+from stages.common.cleaning import COLUMNS, STRUCTURE, TYPO, Rule, clean_dialogue, clean_summary, load_rules
 from stages.common.dialogue import MASK_OR_SPEAKER, MASKS
 from stages.common.errors import UserError
 
@@ -229,6 +229,10 @@ HEADER = ",".join(COLUMNS)
             "rules.csv: rule crlf: the id is the name of a built-in step; give the rule an id of its own",
         ),
         (
+            f"{HEADER}\ntypo,a,b,why,a,b",
+            "rules.csv: rule typo: the id is the name of a built-in step; give the rule an id of its own",
+        ),
+        (
             f"{HEADER}\nx,(a,b,why,a,b",
             "rules.csv: rule x: pattern (a: not a regular expression: missing ), unterminated subpattern at "
             "position 0; mend the pattern",
@@ -298,5 +302,5 @@ def test_rules_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
 
 
 def test_ids_are_distinct() -> None:
-    ids = [*STRUCTURE, *(rule.id for rule in RULES)]
+    ids = [*STRUCTURE, TYPO, *(rule.id for rule in RULES)]
     assert len(ids) == len(set(ids))

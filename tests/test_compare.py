@@ -46,10 +46,10 @@ def run(folder: Path, *command: str) -> None:
 
 
 def write_tables(folder: Path) -> None:
-    (folder / "data/clean").mkdir(parents=True)
+    (folder / "data/checked").mkdir(parents=True)
     dev = "".join(f"dev_{row},#Person1#: 네,{REFERENCE}\n" for row in range(ROWS))
-    (folder / "data/clean/dev.csv").write_text(f"fname,dialogue,summary\n{dev}", encoding="utf-8")
-    (folder / "data/clean/test.csv").write_text("fname,dialogue\ntest_0,#Person1#: 네\n", encoding="utf-8")
+    (folder / "data/checked/dev.csv").write_text(f"fname,dialogue,summary\n{dev}", encoding="utf-8")
+    (folder / "data/checked/test.csv").write_text("fname,dialogue\ntest_0,#Person1#: 네\n", encoding="utf-8")
 
 
 def predict(folder: Path, summary: str) -> None:
@@ -109,7 +109,7 @@ def test_predictions_that_the_cache_does_not_hold(compared: Path) -> None:
 
 
 def test_predictions_of_other_dialogues(compared: Path) -> None:
-    dev = compared / "data/clean/dev.csv"
+    dev = compared / "data/checked/dev.csv"
     kept = dev.read_text(encoding="utf-8")
     dev.write_text(kept + f"dev_99,#Person1#: 네,{REFERENCE}\n", encoding="utf-8")
     try:

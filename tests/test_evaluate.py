@@ -55,7 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
     for split in ("dev", "test"):
-        write(tmp_path / f"data/clean/{split}.csv", DIALOGUES.format(split=split))
+        write(tmp_path / f"data/checked/{split}.csv", DIALOGUES.format(split=split))
         write(tmp_path / f"data/predictions/{split}.csv", PREDICTIONS.format(split=split))
     write_json(tmp_path / "metrics/eval/decoding.json", {"chosen": {"num_beams": 4}})
     with Live(dir="models/training", dvcyaml=False, save_dvc_exp=False) as live:
@@ -118,7 +118,7 @@ lead2                    50.00
 
 
 def test_a_test_table_without_references_is_not_scored(project: Path) -> None:
-    write(project / "data/clean/test.csv", NO_REFERENCES)
+    write(project / "data/checked/test.csv", NO_REFERENCES)
     write(project / "data/predictions/test.csv", "fname,summary\ntest_0,가\n")
     main()
     assert read_metrics() == {"dev": SCORES}
@@ -126,7 +126,7 @@ def test_a_test_table_without_references_is_not_scored(project: Path) -> None:
 
 def test_test_rows_with_blank_references_are_left_out(project: Path) -> None:
     write(
-        project / "data/clean/test.csv",
+        project / "data/checked/test.csv",
         "fname,dialogue,summary\ntest_0,#Person1#: 네,\ntest_1,#Person1#: 아니요,가 나\n",
     )
     write(project / "data/predictions/test.csv", "fname,summary\ntest_0,다\ntest_1,가 나\n")

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,10 +19,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages import explore
-from stages.common import figures, profile
+from stages.common import exploration, figures, profile
+from stages.common.cleaning import clean_dialogue, load_rules
+from stages.common.exploration import Findings
+from stages.common.files import write_json
 from stages.common.params import Prompt
 from stages.common.tables import write_table
 
+FOUND = ["fname", "table", "check", "detail"]
 PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0)
 
 RAW = pd.DataFrame(
@@ -34,6 +43,7 @@ RAW = pd.DataFrame(
 CLEAN = RAW.assign(
     dialogue=['#Person1#: 번호는 #PhoneNumber#예요.\n#Person2#: "네" <b>', RAW["dialogue"][1]],
 )
+SWAPPED = CLEAN.iloc[:1].assign(fname="train_0.swap", source="speaker_swap")
 HELD_OUT = pd.DataFrame(
     {
         "fname": ["dev_0"],
@@ -46,14 +56,49 @@ UNSCORED = HELD_OUT[["fname", "dialogue"]]
 FRAMES = {
     ("train", "raw"): RAW,
     ("train", "clean"): CLEAN,
-    ("train", "merged"): pd.concat([CLEAN, CLEAN.iloc[:1].assign(fname="swap_0")]).assign(
-        source=["original", "original", "speaker_swap"]
-    ),
+    ("train", "original"): CLEAN.assign(source="original"),
+    ("train", "speaker_swap"): SWAPPED,
+    ("train", "merged"): pd.concat([SWAPPED, CLEAN.assign(source="original")], ignore_index=True),
     ("dev", "raw"): HELD_OUT,
     ("dev", "clean"): HELD_OUT,
     ("test", "raw"): UNSCORED,
     ("test", "clean"): UNSCORED,
 }
+FINDINGS = Findings(
+    cleaning={
+        split: {
+            "rows": 2,
+            "changed": 1,
+            "rules": {"br": {"rows": 0, "replacements": 0}, "double_quote": {"rows": 1, "replacements": 1234}},
+            "typos": {"rows": 0, "replacements": 0},
+        }
+        for split in ("train", "dev", "test")
+    },
+    checks={
+        "train": {"rows": 6, "kept": 5, "leakage": 1, "personal_data": 4},
+        "dev": {"rows": 1, "kept": 1, "personal_data": 0},
+        "test": {"rows": 1, "kept": 1, "personal_data": 0},
+    },
+    removed=pd.DataFrame([["train_9", "train", "leakage", "like dev_0"]], columns=FOUND),
+    warned=pd.DataFrame(
+        [[f"train_{n}", "train", "personal_data", f"dialogue has {n} Email"] for n in range(4)], columns=FOUND
+    ),
+    augmentation={
+        "original": 2,
+        "paraphrase": 0,
+        "speaker_swap": 1,
+        "left_out": {"paraphrase": 0, "speaker_swap": 7},
+    },
+    rejected=pd.DataFrame(
+        [
+            ["synthetic", "train_0", "too short", "{", ""],
+            ["paraphrase", "train_1", "not Korean", "#Person1#: Yes", "An answer"],
+            ["synthetic", "train_1", "too short", "never shown", ""],
+        ],
+        columns=["method", "origin", "reason", "dialogue", "summary"],
+    ),
+)
+RULES = load_rules(Path(__file__).parents[1] / "data/rules/denoise.csv")
 
 
 def words(*frames: pd.DataFrame) -> dict[str, int]:
@@ -61,8 +106,12 @@ def words(*frames: pd.DataFrame) -> dict[str, int]:
     return {text: len(text.split()) for frame in frames for text in [PROMPT.instruction, *profile.texts(frame)]}
 
 
-def draw() -> str:
-    return explore.explore(FRAMES, words(*FRAMES.values()), PROMPT)
+def apply_rules(text: str) -> str:
+    return clean_dialogue(text, RULES, fix_spacing=True)
+
+
+def draw(frames: Mapping[tuple[str, str], pd.DataFrame] = FRAMES, findings: Findings = FINDINGS) -> str:
+    return exploration.explore(frames, words(*frames.values()), PROMPT, findings, apply_rules)
 
 
 class Page(HTMLParser):
@@ -223,6 +272,8 @@ def test_page_shows_counts_outliers_and_what_cleaning_changed() -> None:
     assert '<span>speaker_swap</span><i style="width:50.0%"></i><span>1</span>' in text
     assert '<span>번호</span><i style="width:100.0%"></i><span>2</span>' in text
     assert "<h4>train_1: 39 characters</h4>" in text
+    assert "<h4>train_1: 3 turns</h4>" in text
+    assert "<h4>train_0: 40.0% of the dialogue&#39;s characters</h4>" in text
     assert "prompt.max_tokens is 1,024." in text
     assert "#PhoneNumber#<del>25395</del>예요" in text
     assert "<b>#PhoneNumber#</b>예요" in text
@@ -234,26 +285,167 @@ def test_text_of_the_tables_is_escaped_everywhere() -> None:
         column: frame.assign(**{name: frame[name] + evil for name in frame.columns}) for column, frame in FRAMES.items()
     }
     frames["train", "raw"] = frames["train", "raw"].assign(dialogue=RAW["dialogue"] + " … " + evil)
-    text = explore.explore(frames, words(*frames.values()), PROMPT)
+    tables: dict[str, Any] = {
+        name: getattr(FINDINGS, name).map(lambda cell: cell + evil if cell not in ("train", "leakage") else cell)
+        for name in ("removed", "warned", "rejected")
+    }
+    text = draw(frames, replace(FINDINGS, **tables))
     assert "<script" not in text
     assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;&#34;") > 8
     assert Page(text).open == []
 
 
-def test_stage_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = Path(__file__).parents[1] / "params.yaml"
+def section(text: str, name: str) -> str:
+    return text.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def row(text: str, name: str) -> list[str]:
+    """The cells of the first table row of this name."""
+    line = re.search(rf'scope="row">{name}</th>(.*?)</tr>', text)
+    assert line
+    return re.findall(r"<td[^>]*>(.*?)</td>", line[1])
+
+
+def test_versions_stand_side_by_side() -> None:
+    text = draw()
+    heads = re.findall(r"<th(?: class=\"start\")?>(.*?)</th>", section(text, "Rows"))
+    train = ["raw", "clean", "original", "speaker_swap", "merged"]
+    assert heads == [*train, "raw", "clean", "raw", "clean"]
+    assert row(section(text, "Rows"), "Rows") == ["2", "2", "2", "1", "3", "1", "1", "1", "1"]
+    assert "Left out by augment.balance: 7 speaker_swap." in text
+    assert re.findall("<figcaption>(.*?)</figcaption>", section(text, "Lengths"))[:5] == train
+
+
+def test_cleaning_shows_counts_and_what_rules_and_typos_changed() -> None:
+    corrected = CLEAN.assign(dialogue=[CLEAN["dialogue"][0], "#Person1#: 뭐?\n#Person2#: 네\n#Person3#: 자"])
+    text = section(draw({**FRAMES, ("train", "clean"): corrected}), "Cleaning")
+    assert "Rows changed: train 1 of 2, dev 1 of 2, test 1 of 2." in text
+    assert row(text, "double_quote") == ["1", "1,234"] * 3
+    assert "Nothing to replace: br, typos." in text
+    rules, typos = text.split("<h3>Typos</h3>")
+    assert "#PhoneNumber#<del>25395</del>예요" in rules
+    assert "Typos were corrected in 1 training dialogues" in typos
+    assert re.findall('<div class="text">(.*?)</div>', typos) == ["#Person2#: <del>응</del><ins>네</ins>"]
+
+
+def test_checks_show_counts_and_a_few_findings_of_each() -> None:
+    text = section(draw(), "Checks")
+    assert "Rows kept: train 5 of 6; dev 1 of 1; test 1 of 1." in text
+    assert row(text, "leakage") == ["1", "1", "0", "–", "–", "–", "–"]
+    assert row(text, "personal_data") == ["4", "0", "4", "0", "0", "0", "0"]
+    details = re.findall(r"<td>(like.*?|dialogue has.*?)</td>", text)
+    assert details == ["like dev_0", *(f"dialogue has {n} Email" for n in range(3))]
+
+
+def test_augmented_rows_stand_beside_their_origin_and_rejected_ones_with_the_reason() -> None:
+    samples, rejected = section(draw(), "Augmentation").split("<h3>Rejected</h3>")
+    assert re.findall("<h[34]>(.*?)</h[34]>", samples) == ["Samples: speaker_swap", "train_0", "train_0.swap"]
+    assert '<span>synthetic: too short</span><i style="width:100.0%"></i><span>2</span>' in rejected
+    assert re.findall("<h4>(.*?)</h4>", rejected) == [
+        "train_0 (synthetic): too short",
+        "train_1 (paraphrase): not Korean",
+    ]
+    assert "never shown" not in rejected
+
+
+def test_page_needs_no_augmented_row_and_no_finding() -> None:
+    frames = {column: frame for column, frame in FRAMES.items() if column != ("train", "speaker_swap")}
+    empty = {name: getattr(FINDINGS, name).iloc[:0] for name in ("removed", "warned", "rejected")}
+    text = draw(frames, replace(FINDINGS, **empty))
+    assert Page(text).open == []
+    assert "No augmented rows." in text
+    assert "No generated row was rejected." in text
+    assert "<h3>Removed</h3>" not in text
+
+
+def test_personal_data_is_masked_wherever_a_text_is_shown() -> None:
+    number = " 010-2345-6789"
+    columns = ["dialogue", "summary", "summary1", "summary2"]
+    frames = {
+        column: frame.assign(**{name: frame[name] + number for name in columns if name in frame})
+        for column, frame in FRAMES.items()
+    }
+    rejected = FINDINGS.rejected.assign(dialogue="#Person1#: 네" + number, summary=number)
+    text = draw(frames, replace(FINDINGS, rejected=rejected))
+    assert "2345-6789" not in text
+    assert text.count("#PhoneNumber#") > 10
+
+
+def test_extremes_rank_rows_and_order_ties_by_name() -> None:
+    frame = pd.DataFrame(
+        {
+            "fname": ["b", "a", "c"],
+            "dialogue": ["#Person1#: 네", "#Person1#: 네", "#Person1#: 네\n#Person2#: 응"],
+            "summary": ["가나다", "가", "가"],
+        }
+    )
+    found = profile.extremes(frame)
+    assert {name: [(fname, how) for fname, how, _, _ in few] for name, few in found.items()} == {
+        "Shortest dialogues": [("a", "12 characters"), ("b", "12 characters")],
+        "Longest dialogues": [("c", "25 characters"), ("a", "12 characters")],
+        "Summaries shortest for their dialogues": [
+            ("c", "4.0% of the dialogue's characters"),
+            ("a", "8.3% of the dialogue's characters"),
+        ],
+        "Summaries longest for their dialogues": [
+            ("b", "25.0% of the dialogue's characters"),
+            ("a", "8.3% of the dialogue's characters"),
+        ],
+        "Most turns": [("c", "2 turns"), ("a", "1 turns")],
+    }
+
+
+def test_spread_takes_items_evenly() -> None:
+    assert profile.spread(range(10), 3) == [0, 3, 6]
+    assert profile.spread("ab", 3) == ["a", "b"]
+
+
+def test_changed_lines_pairs_lines_or_gives_the_whole_text() -> None:
+    assert profile.changed_lines("가\n나\n다", "가\n라\n다") == [("나", "라")]
+    assert profile.changed_lines("가\n나", "가") == [("가\n나", "가")]
+
+
+def test_histogram_table_has_the_same_bins_for_all_series() -> None:
+    table = profile.histogram_table({"raw": [0, 5, 40], "clean": [0, 0]}, "characters")
+    assert table.columns.tolist() == ["characters", "raw", "clean"]
+    assert table.iloc[[0, 1, -1]].to_numpy().tolist() == [[0, 33.33, 100], [2, 0, 0], [38, 33.33, 0]]
+
+
+def test_stage_writes_the_same_bytes_twice_and_what_dvc_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[1]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    Path("params.yaml").write_bytes(params.read_bytes())
+    for name in ("params.yaml", "models.yaml", "dvc.yaml"):
+        shutil.copy(root / name, name)
+    Path("data/rules").mkdir(parents=True)
+    shutil.copy(root / "data/rules/denoise.csv", "data/rules")
     for column, path in explore.TABLES.items():
         write_table(FRAMES[column], path)
+    write_table(FINDINGS.removed, Path("data/checked/removed.csv"))
+    write_table(FINDINGS.warned, Path("data/checked/warnings.csv"))
+    write_table(FINDINGS.rejected, Path("data/augmented/rejected.csv"))
+    for name in ("cleaning", "checks", "augmentation"):
+        write_json(Path(f"metrics/data/{name}.json"), getattr(FINDINGS, name))
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained("tokenizer")
     Path("models").mkdir()
     Path("models/base.json").write_text('{"path": "tokenizer"}')
     explore.main()
-    first = explore.PAGE.read_bytes()
+    outputs = [explore.PAGE, *sorted(explore.PLOTS.iterdir())]
+    first = [path.read_bytes() for path in outputs]
+    assert [path.name for path in outputs] == ["explore.html", "dialogue.tsv", "summary.tsv"]
     explore.main()
-    assert explore.PAGE.read_bytes() == first
-    assert Page(first.decode()).open == []
+    assert [path.read_bytes() for path in outputs] == first
+    assert first[0].decode() == draw()
+    assert first[2].startswith(b"characters\traw\tclean\tmerged\n8\t50.0\t50.0\t33.33\n9\t0.0\t0.0\t0.0\n")
+
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    shown = subprocess.run(
+        ["dvc", "plots", "show", "--json", "dialogue_length", "summary_length"], check=True, capture_output=True
+    )
+    drawn = json.loads(shown.stdout)["data"]
+    for name in ("dialogue_length", "summary_length"):
+        points = drawn[name][0]["content"]["data"]["values"]
+        assert {point["field"] for point in points} == {"raw", "clean", "merged"}

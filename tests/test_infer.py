@@ -57,7 +57,7 @@ def rows(path: Path) -> list[list[str]]:
 def test_predictions_in_the_order_of_the_tables(trained: None) -> None:
     infer.main()
     for split in ("dev", "test"):
-        table = Path(f"data/clean/{split}.csv")
+        table = Path(f"data/checked/{split}.csv")
         fnames = pd.read_csv(table)["fname"]
         assert rows(infer.PREDICTIONS / f"{split}.csv") == [
             ["fname", "summary"],
@@ -65,16 +65,16 @@ def test_predictions_in_the_order_of_the_tables(trained: None) -> None:
         ]
     assert sorted(path.name for path in infer.PREDICTIONS.iterdir()) == ["dev.csv", "test.csv"]
     # Dialogues are generated longest first, which is not the order of the table.
-    lengths = read_table(Path("data/clean/dev.csv"), "dev")["dialogue"].str.len().tolist()
+    lengths = read_table(Path("data/checked/dev.csv"), "dev")["dialogue"].str.len().tolist()
     assert lengths != sorted(lengths, reverse=True)
 
 
 @pytest.mark.parametrize("index", [True, False])
 def test_the_submission_has_a_row_for_each_test_dialogue(index: bool, trained: None) -> None:
     configure(data={"submission_index": index})
-    assert "summary" not in pd.read_csv("data/clean/test.csv").columns
+    assert "summary" not in pd.read_csv("data/checked/test.csv").columns
     infer.main()
-    fnames, summaries = pd.read_csv("data/clean/test.csv")["fname"], expected(Path("data/clean/test.csv"))
+    fnames, summaries = pd.read_csv("data/checked/test.csv")["fname"], expected(Path("data/checked/test.csv"))
     submission = rows(infer.SUBMISSION)
     if index:
         assert infer.SUBMISSION.read_text(encoding="utf-8").startswith(",fname,summary\n0,")
@@ -98,7 +98,7 @@ def test_what_each_rule_does_to_the_score_is_reported(trained: None) -> None:
     found = read_json(infer.EFFECTS)["dev"]
     assert found["samples"] == 5
     assert list(found["rules"]) == ["thinking", "particles", "repeated", "unfinished", "regenerated"]
-    dev = read_table(Path("data/clean/dev.csv"), "dev")
+    dev = read_table(Path("data/checked/dev.csv"), "dev")
     predicted = pd.read_csv(infer.PREDICTIONS / "dev.csv", keep_default_na=False)["summary"].tolist()
     assert found["processed"] == morpheme_scores(predicted, references(dev)).rounded()["final"]
     configure(decoding={"postprocess": ["particles"]})

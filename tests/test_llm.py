@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import json
 import logging
+import socketserver
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages.common import llm
-from stages.common.answers import Answers, Message, Request
+from stages.common import chat
+from stages.common.answers import Answers, Message
 from stages.common.errors import UserError
-from stages.common.llm import ask, read_key
+from stages.common.llm import ask, is_dry_run, plan
 from stages.common.params import Llm
-from tests.fake_openai import KEY, FakeOpenAI, Fault, Messages
+from tests.fake_openai import KEY, FakeOpenAI, Fault, Messages, completion
+from tests.llm_settings import llm_settings
 
 
 def shout(messages: Messages) -> str:
@@ -39,20 +43,7 @@ def server() -> Iterator[FakeOpenAI]:
 @pytest.fixture
 def settings(server: FakeOpenAI) -> Callable[..., Llm]:
     """`augment.llm` with the fake server's address; keywords change it."""
-
-    def make(**changes: Any) -> Llm:
-        values: dict[str, Any] = {
-            "base_url": server.base_url,
-            "model": "solar-pro2",
-            "api_key_env": "UPSTAGE_API_KEY",
-            "temperature": 0.7,
-            "max_tokens": 2048,
-            "concurrency": 8,
-            "timeout": 20.0,
-        }
-        return Llm(**(values | changes))
-
-    return make
+    return lambda **changes: llm_settings(**({"base_url": server.base_url} | changes))
 
 
 @pytest.fixture(autouse=True)
@@ -178,67 +169,6 @@ def test_torn_last_line_is_cut_off_and_asked_again(
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("line", ["<<<<<<< HEAD", '{"key": "a"}', "[]", '{"key": "a", "model": "b", "answer": 1}'])
-def test_line_that_is_no_record_is_named(path: Path, line: str) -> None:
-    path.parent.mkdir(parents=True)
-    path.write_text('{"key": "a", "model": "b", "answer": "c"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(UserError) as error:
-        Answers(path)
-    assert str(error.value) == f"{path}, line 2: not an answer record; remove the line, or restore the file from Git"
-
-
-def test_saved_file_is_the_same_in_whatever_order_answers_came(tmp_path: Path) -> None:
-    requests = [Request("m", [{"role": "user", "content": word}], 0.7, 9) for word in "가나다라"]
-    files = []
-    for name, order in (("one", requests), ("two", requests[::-1])):
-        answers = Answers(tmp_path / name)
-        for request in order:
-            answers.add(request, "줄\n둘\u2028셋 " + request.messages[0]["content"])
-        answers.save()
-        files.append((tmp_path / name).read_bytes())
-    assert files[0] == files[1]
-    assert [json.loads(line)["key"] for line in files[0].splitlines()] == sorted(r.key for r in requests)
-    assert Answers(tmp_path / "one")[requests[2]] == "줄\n둘\u2028셋 다"
-
-
-def test_saving_nothing_leaves_an_empty_file(path: Path) -> None:
-    Answers(path).save()
-    assert path.read_bytes() == b""
-
-
-def test_key_is_looked_for_in_the_environment_then_dvc_root_then_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / ".env").write_text("UPSTAGE_API_KEY=from-root\n", encoding="utf-8")
-    Path(".env").write_text('UPSTAGE_API_KEY="from-here$HOME"\n', encoding="utf-8-sig")
-    assert read_key("UPSTAGE_API_KEY") == KEY
-    monkeypatch.setenv("UPSTAGE_API_KEY", "")
-    assert read_key("UPSTAGE_API_KEY") == "from-here$HOME"
-    monkeypatch.setenv("DVC_ROOT", str(root))
-    assert read_key("UPSTAGE_API_KEY") == "from-root"
-    assert read_key("OTHER_KEY") is None
-
-
-@pytest.mark.parametrize("key", ["여기에 키", "two words", "line\nbreak"])
-def test_key_that_cannot_be_sent_is_refused_unquoted(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UPSTAGE_API_KEY", key)
-    with pytest.raises(UserError) as error:
-        read_key("UPSTAGE_API_KEY")
-    assert str(error.value) == (
-        "UPSTAGE_API_KEY: holds a space or a character that no API key has; check .env and the environment"
-    )
-
-
-def test_dotenv_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UPSTAGE_API_KEY")
-    Path(".env").write_bytes("# 열쇠\nUPSTAGE_API_KEY=k\n".encode("cp949"))
-    with pytest.raises(UserError) as error:
-        read_key("UPSTAGE_API_KEY")
-    assert str(error.value) == ".env: not UTF-8; save it as UTF-8"
-
-
 def test_missing_key(
     server: FakeOpenAI, settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +186,7 @@ AGAIN = "; what was answered is kept, run again to go on"
 NO_COMPLETION = "its answer is not a chat completion; the address of an OpenAI-compatible server mostly ends in /v1"
 QUOTING = json.dumps({"error": {"message": f"bad request\nby {KEY}"}})
 QUOTED = "bad request by ***"
+SLOWER = "lower augment.llm.requests_per_minute or concurrency, or check your quota"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +196,7 @@ QUOTED = "bad request by ***"
         (Fault(403, QUOTING), "the key in UPSTAGE_API_KEY is refused (403); check .env"),
         (
             Fault(429, QUOTING),
-            f"Error code: 429 - {QUOTED}; lower augment.llm.concurrency, or check your quota{AGAIN}",
+            f"Error code: 429 - {QUOTED}; {SLOWER}{AGAIN}",
         ),
         (Fault(400, QUOTING), f"Error code: 400 - {QUOTED}{AGAIN}"),
         (Fault(500, "oh no"), f"Error code: 500{AGAIN}"),
@@ -287,7 +218,7 @@ def test_refusal_is_one_line_without_the_key(
     # The client's own log too, which a stage that ran in this process before has quietened.
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="openai")
-    monkeypatch.setattr(llm, "MAX_RETRIES", 0)
+    monkeypatch.setattr(chat, "FIRST_TRIES", 1)
     server.faults.append(fault)
     with pytest.raises(UserError) as error:
         ask("paraphrase", questions("가"), settings(), Answers(path))
@@ -303,7 +234,7 @@ def test_unknown_model(server: FakeOpenAI, settings: Callable[..., Llm], path: P
 
 
 def test_server_that_is_not_there(settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm, "MAX_RETRIES", 1)
+    monkeypatch.setattr(chat, "FIRST_TRIES", 2)
     with FakeOpenAI() as gone:
         pass
     with pytest.raises(UserError) as error:
@@ -316,7 +247,7 @@ def test_server_that_is_not_there(settings: Callable[..., Llm], path: Path, monk
 def test_server_that_is_too_slow(
     server: FakeOpenAI, settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm, "MAX_RETRIES", 0)
+    monkeypatch.setattr(chat, "FIRST_TRIES", 1)
     server.delay = lambda number: 0.5
     with pytest.raises(UserError) as error:
         ask("paraphrase", questions("가"), settings(timeout=0.1), Answers(path))
@@ -350,3 +281,278 @@ def test_progress_is_shown_for_requests_only(
     assert "paraphrase: 100%" in capsys.readouterr().err
     ask("paraphrase", questions("가", "나"), settings(), Answers(path))
     assert capsys.readouterr().err == ""
+
+
+def test_server_without_a_key_gets_none(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.wants_key = False
+    assert ask("paraphrase", questions("가"), settings(api_key_env=""), Answers(path)) == ["답: 가"]
+
+
+def test_server_that_wants_a_key_where_none_is_named(settings: Callable[..., Llm], path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        ask("paraphrase", questions("가"), settings(api_key_env=""), Answers(path))
+    assert str(error.value).endswith(": wants a key (401); name its variable in augment.llm.api_key_env")
+
+
+def test_iterator_of_conversations(settings: Callable[..., Llm], path: Path) -> None:
+    assert ask("paraphrase", iter(questions("가", "나")), settings(), Answers(path)) == ["답: 가", "답: 나"]
+
+
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "answer",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"dialogue": {"type": "string"}, "summary": {"type": "string"}},
+            "required": ["dialogue", "summary"],
+            "additionalProperties": False,
+        },
+    },
+}
+REFUSED = '{"error": {"message": "response_format is not supported"}}'
+
+
+@pytest.mark.parametrize(("structured", "expected"), [("auto", FORMAT), ("json_schema", FORMAT), ("none", None)])
+def test_answer_is_held_to_its_fields(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, structured: str, expected: object
+) -> None:
+    ask("paraphrase", questions("가"), settings(structured=structured), Answers(path), ["dialogue", "summary"])
+    assert server.requests[0].get("response_format") == expected
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_refused_schema_is_left_out_from_then_on(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    server.faults.append(Fault(status, REFUSED))
+    with caplog.at_level(logging.INFO, logger="stages"):
+        texts = ask("paraphrase", questions("가", "나"), settings(concurrency=1), Answers(path), ["summary"])
+    assert texts == ["답: 가", "답: 나"]
+    assert ["response_format" in request for request in server.requests] == [True, False, False]
+    assert caplog.messages[0].startswith("the server refuses a JSON schema, going on without: Error code: ")
+    assert ask("paraphrase", questions("가"), settings(structured="none"), Answers(path)) == ["답: 가"]  # same key
+    assert len(server.requests) == 3
+
+
+def test_refused_schema_is_an_error_where_it_is_asked_for(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+) -> None:
+    server.faults.append(Fault(400, REFUSED))
+    with pytest.raises(UserError, match="response_format is not supported"):
+        ask("paraphrase", questions("가"), settings(structured="json_schema"), Answers(path), ["summary"])
+    assert len(server.requests) == 1
+
+
+def test_model_that_counts_its_thoughts(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    server.faults.append(Fault(400, json.dumps({"error": {"message": words}})))
+    ask("paraphrase", questions("가"), settings(), Answers(path), ["summary"])
+    assert [request.get("max_completion_tokens") for request in server.requests] == [None, 2048]
+    assert [request.get("max_tokens") for request in server.requests] == [2048, None]
+    assert "response_format" in server.requests[1]
+
+
+def test_retry_after_may_be_a_date(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    server.faults.append(Fault(503, headers={"Retry-After": formatdate(time.time() + 3, usegmt=True)}))
+    start = time.monotonic()
+    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert time.monotonic() - start >= 1.9  # dates have whole seconds
+
+
+def test_retry_after_holds_back_every_request(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    server.faults.append(Fault(429, headers={"Retry-After": "0.5"}))
+    server.delay = lambda number: 0.1 * number
+    arrivals: list[float] = []
+    server.answer = lambda messages: arrivals.append(time.monotonic()) or "답"  # type: ignore[func-returns-value]
+    start = time.monotonic()
+    ask("paraphrase", questions("가", "나", "다"), settings(concurrency=2), Answers(path))
+    assert [arrival - start > 0.6 for arrival in sorted(arrivals)] == [False, True, True]
+
+
+@pytest.mark.parametrize("wait", ["3600", "1e400", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_retry_after_beyond_reason_ends_the_run(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, wait: str
+) -> None:
+    server.faults.append(Fault(429, headers={"Retry-After": wait}))
+    with pytest.raises(UserError, match="check your quota"):
+        ask("paraphrase", questions("가"), settings(), Answers(path))
+
+
+@pytest.mark.parametrize("wait", ["soon", "-5", "nan", "0", "Mon, 99 Foo 2020 00:00:00 GMT"])
+def test_retry_after_that_says_nothing_is_passed_over(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, wait: str
+) -> None:
+    server.faults.append(Fault(429, headers={"Retry-After": wait}))
+    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+
+
+def test_exhausted_quota_is_not_asked_again(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    server.faults.append(Fault(429, '{"error": {"message": "pay first", "code": "insufficient_quota"}}'))
+    with pytest.raises(UserError, match=f"pay first; {SLOWER}"):
+        ask("paraphrase", questions("가"), settings(), Answers(path))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault(200, '{"choices": [{"mess'), "not a chat completion"),
+        (Fault(200, "{}" * 50, breaks="reset"), "connection lost"),
+        (Fault(200, "{}" * 50, breaks="stalls"), "timeout"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_broken_reply_is_asked_for_again(
+    server: FakeOpenAI,
+    settings: Callable[..., Llm],
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+    kind: str,
+) -> None:
+    server.faults.append(fault)
+    with caplog.at_level(logging.INFO, logger="stages"):
+        assert ask("paraphrase", questions("가"), settings(timeout=1.0), Answers(path)) == ["답: 가"]
+    assert caplog.messages == [
+        f"paraphrase: 1 requests were sent again: 1 {kind}",
+        "paraphrase: 1 answers, 1 of them new: 1 prompt and 1 completion tokens",
+    ]
+
+
+def test_port_that_speaks_no_http(settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "FIRST_TRIES", 1)
+
+    class Chatter(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"220 ready\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Chatter) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        with pytest.raises(UserError) as error:
+            ask("paraphrase", questions("가"), settings(base_url=base_url), Answers(path))
+        server.shutdown()
+    assert str(error.value) == (
+        f"augment.llm.base_url = {base_url!r}: no connection; check the address and the network{AGAIN}"
+    )
+
+
+def test_answer_cut_off_once_is_asked_for_again(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    server.faults.append(completion("답: ", "length", (5, 7)))
+    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert (record["finish_reason"], record["prompt_tokens"], record["completion_tokens"]) == ("stop", 6, 8)
+
+
+def test_answer_cut_off_twice_is_told_each_time_and_not_paid_for_again(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults += [completion("답", "length"), completion("답:", "length")]
+    told = "paraphrase: 1 answers are cut off at augment.llm.max_tokens = 2048"
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="stages"):
+            assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답:"]
+        assert caplog.messages[-1] == told
+    assert len(server.requests) == 2
+
+
+def test_tokens_are_estimated_where_the_server_does_not_count(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+) -> None:
+    server.faults.append(completion("답", usage=None))
+    ask("paraphrase", questions("가나다라"), settings(), Answers(path))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert (record["prompt_tokens"], record["completion_tokens"]) == (5, 5)
+
+
+def test_requests_per_minute(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
+    start = time.monotonic()
+    ask("paraphrase", questions(*"가나다라마"), settings(requests_per_minute=600), Answers(path))
+    assert 0.4 <= time.monotonic() - start < 2
+
+
+def test_tokens_per_minute_counts_what_answers_took(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+) -> None:
+    server.faults.append(completion("답", usage=(30, 30)))  # 1 s of 3,600 a minute; an answer of 2 takes none
+    start = time.monotonic()
+    ask("paraphrase", questions("가", "나"), settings(tokens_per_minute=3600, concurrency=1), Answers(path))
+    assert 0.9 <= time.monotonic() - start < 2
+
+
+LIMITED = "; what was answered is kept, raise it and run again to go on"
+PRICES = {"price_per_million_input": 1.0, "price_per_million_output": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "higher", "message"),
+    [
+        (
+            {"max_total_tokens": 100},
+            {"max_total_tokens": 1000},
+            "augment.llm.max_total_tokens = 100: reached by paraphrase with 2 of 5 answers, "
+            "60 prompt and 40 completion tokens",
+        ),
+        (
+            PRICES | {"max_cost": 0.0002},
+            PRICES | {"max_cost": 1.0},
+            "augment.llm.max_cost = 0.0002: reached by paraphrase with 3 of 5 answers, "
+            "90 prompt and 60 completion tokens, cost 0.0002",
+        ),
+    ],
+    ids=["tokens", "cost"],
+)
+def test_limit_stops_the_run_and_a_higher_one_goes_on(
+    server: FakeOpenAI,
+    settings: Callable[..., Llm],
+    path: Path,
+    limit: dict[str, Any],
+    higher: dict[str, Any],
+    message: str,
+) -> None:
+    words = questions(*"가나다라마")
+    server.faults += [completion(f"답 {number}", usage=(30, 20)) for number in range(5)]
+    for _ in range(2):  # the second run spends nothing: what was spent before counts
+        with pytest.raises(UserError) as error:
+            ask("paraphrase", words, settings(concurrency=1, **limit), Answers(path))
+        assert str(error.value) == f"{message}{LIMITED}"
+    assert len(server.requests) < 5
+    answers = ask("paraphrase", words, settings(concurrency=1, **higher), Answers(path))
+    assert answers == [f"답 {number}" for number in range(5)]
+    assert len(server.requests) == 5
+
+
+def test_plan_counts_and_asks_for_nothing(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("paraphrase", questions("가"), settings(), Answers(path))
+    monkeypatch.delenv("UPSTAGE_API_KEY")
+    words = questions("가", "나다라마" * 100, "바")
+    assert plan("paraphrase", words, settings(), Answers(path)) == (
+        "paraphrase: 3 requests, 1 answered already, 2 to be asked for: about 403 prompt and 403 completion tokens; "
+        "no price is set (augment.llm.price_per_million_input and _output); nothing was asked for"
+    )
+    assert plan("paraphrase", words, settings(max_cost=0.0001, **PRICES), Answers(path)) == (
+        "paraphrase: 3 requests, 1 answered already, 2 to be asked for: about 403 prompt and 403 completion tokens, "
+        "cost 0.0012; augment.llm.max_cost = 0.0001 would stop it; nothing was asked for"
+    )
+    assert len(server.requests) == 1
+
+
+def test_dry_run_is_read_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stage"])
+    assert not is_dry_run("paraphrase")
+    monkeypatch.setattr("sys.argv", ["stage", "--dry-run"])
+    assert is_dry_run("paraphrase")
+    monkeypatch.setattr("sys.argv", ["stage", "--dryrun"])
+    with pytest.raises(SystemExit):
+        is_dry_run("paraphrase")
+    assert "python -m stages.paraphrase: error: unrecognized arguments: --dryrun" in capsys.readouterr().err

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from stages import merge
 from stages.common.errors import run_stage
-from stages.common.tables import read_table
+from stages.common.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[1]
 HEADER = "fname,dialogue,summary,topic,source\n"
+REJECTED = "method,origin,reason,dialogue,summary\n"
+UNUSED = {"answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
+NOTHING_GENERATED = {
+    "rejected": {"paraphrase": {}, "synthetic": {}},
+    "llm": {"paraphrase": UNUSED, "synthetic": UNUSED},
+}
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     tables = {
-        "clean/train": "fname,dialogue,summary\n"
+        "checked/train": "fname,dialogue,summary\n"
         + "".join(f'train_{i},"#Person1#: {i}\n#Person2#: 네",요약 {i}\n' for i in range(3)),
         "augmented/paraphrase": HEADER,
         "augmented/speaker_swap": HEADER + "train_1.swap,#Person1#: 네,요약,주제,speaker_swap\n",
@@ -31,14 +40,44 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "data" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="")
+    for source in ("paraphrase", "synthetic"):
+        Path(f"data/augmented/{source}.json").write_text(json.dumps({"rejected": {}, "llm": UNUSED}))
+        Path(f"data/augmented/{source}.rejected.csv").write_text(REJECTED)
     return tmp_path
 
 
-def set_seed(seed: int) -> None:
+def set_params(seed: int = 42, **balance: float) -> None:
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
     params["seed"] = seed
+    params["augment"]["balance"].update(balance)
     yaml.dump(params, Path("params.yaml"))
+
+
+def write_augmented(source: str, rows: int) -> None:
+    lines = (f"{source}_{i},#Person1#: 네,요약,주제,{source}\n" for i in range(rows))
+    Path(f"data/augmented/{source}.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+
+
+def merged_names(source: str) -> list[str]:
+    table = read_table(merge.MERGED, "train")
+    return sorted(table["fname"][table["source"] == source])
+
+
+def test_what_the_llm_stages_report_is_collected(workspace: Path) -> None:
+    spent = {"answers": 4, "prompt_tokens": 900, "completion_tokens": 300, "cost": 0.5}
+    Path("data/augmented/paraphrase.json").write_text(json.dumps({"rejected": {"not Korean": 2}, "llm": spent}))
+    rows = {
+        "paraphrase": 'paraphrase,train_1,not Korean,"a\nb",c\nparaphrase,train_2,not Korean,d,e\n',
+        "synthetic": "synthetic,train_0,an empty turn,#Person1#:,f\n",
+    }
+    for source, text in rows.items():
+        Path(f"data/augmented/{source}.rejected.csv").write_text(REJECTED + text)
+    merge.main()
+    metrics = json.loads(merge.METRICS.read_text())
+    assert metrics["rejected"] == {"paraphrase": {"not Korean": 2}, "synthetic": {}}
+    assert metrics["llm"]["paraphrase"] == spent
+    assert merge.REJECTED.read_text() == REJECTED + rows["paraphrase"] + rows["synthetic"]
 
 
 def test_every_row_is_there_once_with_its_source(workspace: Path) -> None:
@@ -54,13 +93,25 @@ def test_every_row_is_there_once_with_its_source(workspace: Path) -> None:
     ]
     assert (
         merge.METRICS.read_text()
-        == json.dumps({"original": 3, "paraphrase": 0, "speaker_swap": 1, "synthetic": 1, "total": 5}, indent=2) + "\n"
+        == json.dumps(
+            {
+                "original": 3,
+                "paraphrase": 0,
+                "speaker_swap": 1,
+                "synthetic": 1,
+                "left_out": {"paraphrase": 0, "speaker_swap": 0, "synthetic": 0},
+                "total": 5,
+                **NOTHING_GENERATED,
+            },
+            indent=2,
+        )
+        + "\n"
     )
 
 
 def test_the_order_depends_on_the_seed_alone(workspace: Path) -> None:
     def order(seed: int) -> tuple[str, ...]:
-        set_seed(seed)
+        set_params(seed)
         merge.main()
         return tuple(read_table(merge.MERGED, "train")["fname"])
 
@@ -69,11 +120,66 @@ def test_the_order_depends_on_the_seed_alone(workspace: Path) -> None:
 
 
 def test_without_augmentation_the_originals_remain(workspace: Path) -> None:
-    for path in Path("data/augmented").iterdir():
-        path.write_text(HEADER)
+    for source in ("paraphrase", "speaker_swap", "synthetic"):
+        write_augmented(source, 0)
     merge.main()
     assert set(read_table(merge.MERGED, "train")["fname"]) == {"train_0", "train_1", "train_2"}
     assert json.loads(merge.METRICS.read_text())["total"] == 3
+
+
+def test_a_source_is_kept_to_its_share_of_the_originals(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_augmented("paraphrase", 7)
+    write_augmented("synthetic", 4)
+    set_params(paraphrase=2.0, speaker_swap=0, synthetic=0.5)
+    with caplog.at_level(logging.INFO):
+        merge.main()
+    assert json.loads(merge.METRICS.read_text()) == {
+        "original": 3,
+        "paraphrase": 6,
+        "speaker_swap": 0,
+        "synthetic": 1,
+        "left_out": {"paraphrase": 1, "speaker_swap": 1, "synthetic": 3},
+        "total": 10,
+        **NOTHING_GENERATED,
+    }
+    assert caplog.messages == [
+        "data/merged/train.csv: 3 original, 6 paraphrase, 0 speaker_swap, 1 synthetic",
+        "data/augmented/paraphrase.csv: 1 rows left out by augment.balance.paraphrase",
+        "data/augmented/speaker_swap.csv: 1 rows left out by augment.balance.speaker_swap",
+        "data/augmented/synthetic.csv: 3 rows left out by augment.balance.synthetic",
+    ]
+    assert len(merged_names("paraphrase")) == 6
+    assert merged_names("original") == ["train_0", "train_1", "train_2"]
+
+
+def test_what_is_left_out_depends_on_the_seed_alone(workspace: Path) -> None:
+    write_augmented("paraphrase", 20)
+
+    def kept(seed: int) -> tuple[str, ...]:
+        set_params(seed)
+        merge.main()
+        return tuple(merged_names("paraphrase"))
+
+    assert kept(42) == kept(42)
+    assert {len(kept(seed)) for seed in range(3)} == {3}
+    assert len({kept(seed) for seed in range(8)}) > 4
+
+
+def test_the_share_is_exact() -> None:
+    rows = np.stack([np.arange(100), np.ones(100, dtype=np.int64)], axis=1)
+    kept = merge.balance({"original": rows, "synthetic": rows}, {"synthetic": 0.29}, np.random.default_rng(0))
+    assert len(kept["synthetic"]) == 29  # 0.29 * 100 is below 29 in binary
+
+
+def test_texts_come_out_as_they_went_in(workspace: Path) -> None:
+    rows = [(f"train_{i}", f'#Person1#: "{i}",\r\n#Person2#: 네\r{"가" * (i % 50)}', f"요약\n{i}") for i in range(2500)]
+    table = pd.DataFrame(rows, columns=["fname", "dialogue", "summary"], dtype="str")
+    write_table(table, Path("data/checked/train.csv"))
+    merge.main()
+    merged = read_table(merge.MERGED, "train")
+    merged = merged[merged["source"] == "original"]
+    assert sorted(map(tuple, merged[["fname", "dialogue", "summary"]].to_numpy().tolist())) == sorted(rows)
+    assert sorted(path.name for path in Path("data").iterdir()) == ["augmented", "checked", "merged"]
 
 
 def test_an_fname_in_two_tables_is_an_error(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +188,7 @@ def test_an_fname_in_two_tables_is_an_error(workspace: Path, capsys: pytest.Capt
         run_stage(merge.main)
     assert stop.value.code == 1
     assert capsys.readouterr().err == (
-        "error: data/augmented/synthetic.csv: row train_1, column fname: data/clean/train.csv has it too; "
+        "error: data/augmented/synthetic.csv: row train_1, column fname: data/checked/train.csv has it too; "
         "give each row a name of its own\n"
     )
     assert not Path("data/merged").exists()

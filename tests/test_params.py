@@ -46,8 +46,8 @@ def line_of(start: str) -> int:
 BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown key at the top": (
         changed("seed:", "seed: 42\nlimit: 8"),
-        ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, augment, prompt, lora, train, "
-        "decoding, evaluate",
+        ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
+        "train, decoding, evaluate",
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "unknown key two sections deep": (
         changed("    few_shot:", "    few_shot: 3\n    topics: [식당, 병원]"),
-        ': augment.synthesize.topics = ["식당", "병원"]: unknown key; allowed: n, few_shot',
+        ': augment.synthesize.topics = ["식당", "병원"]: unknown key; allowed: n, few_shot, styles',
     ),
     "section indented too far": (
         changed_section("evaluate", "  evaluate:\n    morphemes: kiwi\n"),
@@ -68,8 +68,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
-        ": 2024: not a text; allowed: seed, model, quantization, data, clean, augment, prompt, lora, train, decoding, "
-        "evaluate",
+        ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
+        "train, decoding, evaluate",
     ),
     "missing key": (
         changed("  alpha:", ""),
@@ -224,7 +224,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "key in place of its variable": (
         changed("    api_key_env:", "    api_key_env: up-Zk81vQ0x"),
-        ': augment.llm.api_key_env = "up-Zk81vQ0x": allowed: the name of a variable such as UPSTAGE_API_KEY',
+        ': augment.llm.api_key_env = "up-Zk81vQ0x": allowed: the name of a variable such as UPSTAGE_API_KEY, '
+        'or "" for a server that needs no key',
     ),
     "duplicate key": (
         changed("  r:", "  r: 16\n  r: 32"),

@@ -12,11 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common.generated import Rejected, Row, find_object, korean_share, masks
+from stages.common.generated import find_object, read_generated
+from stages.common.params import Quality
+from stages.common.quality import Rejected, Row
 from stages.paraphrase import NOTHING, choose, main, rewritten
 from tests.fake_openai import KEY, FakeOpenAI, Messages, Workspace, obedient
 
 OUTPUT = "data/augmented/paraphrase.csv"
+REJECTED = "data/augmented/paraphrase.rejected.csv"
+COUNTS = "data/augmented/paraphrase.json"
 ANSWERS = "data/answers/paraphrase.jsonl"
 
 Run = Callable[[int], tuple[str, str, str]]
@@ -27,6 +31,9 @@ DIALOGUE = (
 )
 SUMMARY = "#Person1#이 #Person2#에게 전화번호를 확인합니다."
 ORIGIN = {"fname": "train_7", "dialogue": DIALOGUE, "summary": SUMMARY, "topic": "전화 확인"}
+QUALITY = Quality(
+    min_korean_share=0.5, min_length_ratio=0.5, max_length_ratio=2.0, max_similarity=0.7, max_held_out_similarity=0.3
+)
 TEXT = st.text(st.characters(exclude_characters="<"))
 HEADER = "fname,dialogue,summary,topic,source\n"
 
@@ -34,6 +41,10 @@ TRAIN = "fname,dialogue,summary,topic\n" + "".join(
     f'train_{number},"#Person1#: {food} 드실래요?\n#Person2#: 네, {food} 좋아해요.",'
     f"#Person1#이 #Person2#에게 {food}을 권합니다.,{food}\n"
     for number, food in enumerate(["김밥", "떡볶이", "된장찌개", "비빔밥"])
+)
+HELD_OUT = (
+    "fname,dialogue,summary\n"
+    'held_0,"#Person1#: 우산 챙겼어?\n#Person2#: 아차, 두고 왔네.",#Person2#가 우산을 두고 옵니다.\n'
 )
 
 
@@ -57,7 +68,7 @@ def reply(**changes: object) -> str:
     ids=["plain", "fenced", "words", "thought", "raw newline", "nested", "untidy"],
 )
 def test_answer_becomes_a_row(answer: str) -> None:
-    assert rewritten(ORIGIN, answer) == {
+    assert rewritten(ORIGIN, read_generated(answer), QUALITY) == {
         "fname": "train_7.para",
         "dialogue": DIALOGUE.replace("네,", "예,"),
         "summary": SUMMARY,
@@ -91,6 +102,7 @@ def test_answer_becomes_a_row(answer: str) -> None:
         (reply(dialogue="#Person1#: Is it #PhoneNumber#?\n#Person2#: Yes, it is. 네."), "not Korean"),
         (reply(summary=f"{SUMMARY} #Person3#도 듣습니다."), "summary names somebody who does not speak"),
         (reply(dialogue=f"{DIALOGUE}\n#Person3#: 저도 있어요."), "other speakers"),
+        (reply(dialogue=DIALOGUE.replace("#Person2#", "#Person3#")), "other speakers"),
         (reply(dialogue=DIALOGUE.replace("#PhoneNumber#", "010-1234-5678")), "other masks"),
         (reply(dialogue=DIALOGUE.replace("#PhoneNumber#", "#PhoneNumber# #PhoneNumber#")), "other masks"),
         (reply(summary=f"{SUMMARY} 번호는 #PhoneNumber#입니다."), "other masks"),
@@ -99,21 +111,15 @@ def test_answer_becomes_a_row(answer: str) -> None:
             reply(dialogue="#Person1#: #PhoneNumber#?\n#Person2#: 네."),
             "dialogue too short or too long",
         ),
+        (reply(summary="#Person1#이 묻습니다."), "summary too short or too long"),
+        (reply(summary=f"{SUMMARY} 2번입니다."), "summary has a number that the dialogue has not"),
+        (reply(summary=f"LG의 {SUMMARY}"), "summary has a name that the dialogue has not"),
     ],
 )
 def test_answer_is_rejected(answer: str, reason: str) -> None:
     with pytest.raises(Rejected) as rejected:
-        rewritten(ORIGIN, answer)
+        rewritten(ORIGIN, read_generated(answer), QUALITY)
     assert str(rejected.value) == reason
-
-
-def test_korean_share_counts_letters_outside_tags() -> None:
-    assert korean_share("#Person1#이 #Email#로 abc 보냅니다 123!") == 6 / 9
-    assert korean_share("#Person1# 123") == 0.0
-
-
-def test_masks_are_counted_and_speakers_are_none() -> None:
-    assert masks("#Person1# #Email#, #Email#과 #SSN#, #SSN") == {"#Email#": 2, "#SSN#": 1}
 
 
 @given(
@@ -153,7 +159,9 @@ def workspace(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatc
     """A folder with four training rows and the key in .env; the fake server is to rewrite two rows."""
     made = Workspace(tmp_path, monkeypatch)
     made.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": 2})
-    made.write("data/clean/train.csv", TRAIN)
+    made.write("data/checked/train.csv", TRAIN)
+    for split in ("dev", "test"):
+        made.write(f"data/checked/{split}.csv", HELD_OUT)
     made.write(".env", f"UPSTAGE_API_KEY={KEY}\n")
     return made
 
@@ -214,7 +222,7 @@ def test_outputs_do_not_depend_on_the_order_of_arrival(workspace: Workspace, ser
 
 def test_changed_row_costs_one_request(workspace: Workspace, server: FakeOpenAI, run: Run) -> None:
     run(4)
-    workspace.write("data/clean/train.csv", TRAIN.replace("떡볶이 드실래요", "떡볶이 먹을래요"))
+    workspace.write("data/checked/train.csv", TRAIN.replace("떡볶이 드실래요", "떡볶이 먹을래요"))
     _, table, answers = run(4)
     assert len(server.requests) == len(answers.splitlines()) == 5
     assert "떡볶이 먹을래요" in server.requests[-1]["messages"][-1]["content"]
@@ -222,7 +230,7 @@ def test_changed_row_costs_one_request(workspace: Workspace, server: FakeOpenAI,
 
 
 def test_rejected_answer_is_counted_and_not_asked_again(
-    server: FakeOpenAI, run: Run, caplog: pytest.LogCaptureFixture
+    workspace: Workspace, server: FakeOpenAI, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(messages: Messages) -> str:
         return "모르겠습니다." if "밥" in messages[-1]["content"] else obedient(messages)
@@ -234,7 +242,90 @@ def test_rejected_answer_is_counted_and_not_asked_again(
         assert "paraphrase: n is 9, all 4 training rows are taken" in caplog.messages
         rows = csv.DictReader(io.StringIO(table))
         assert [row["fname"] for row in rows] == ["train_1.para", "train_2.para"]
+        assert workspace.read(REJECTED) == (
+            "method,origin,reason,dialogue,summary\n"
+            "paraphrase,train_0,no JSON object with dialogue and summary,모르겠습니다.,\n"
+            "paraphrase,train_3,no JSON object with dialogue and summary,모르겠습니다.,\n"
+        )
+        assert json.loads(workspace.read(COUNTS)) == {
+            "rejected": {"no JSON object with dialogue and summary": 2},
+            "llm": {"answers": 4, "prompt_tokens": 4, "completion_tokens": 4, "cost": 0.0},
+        }
     assert len(server.requests) == 4
+
+
+def pair(dialogue: str, summary: str) -> str:
+    return json.dumps({"dialogue": dialogue, "summary": summary}, ensure_ascii=False)
+
+
+def test_what_is_not_new_is_rejected_and_kept_with_the_reason(
+    workspace: Workspace, server: FakeOpenAI, run: Run
+) -> None:
+    """One answer repeats its origin, one a test row, one another answer."""
+    tidy = "#Person1#: 혹시 저녁으로 뭐가 당기세요?\n#Person2#: 저야 늘 그걸 찾죠."
+    dialogues = {
+        "김밥": "#Person1#: 김밥, 드실래요?\n#Person2#: 네! 김밥 좋아해요.",
+        "떡볶이": "#Person1#: 아, 우산 챙겼어?\n#Person2#: 아차, 두고 왔네!",
+        "된장찌개": tidy,
+        "비빔밥": tidy.replace("혹시 ", "아 혹시 "),
+    }
+
+    def answer(messages: Messages) -> str:
+        origin = json.loads(messages[-1]["content"])
+        dialogue = next(dialogue for food, dialogue in dialogues.items() if food in origin["dialogue"])
+        return pair(dialogue, origin["summary"])
+
+    server.answer = answer
+    message, table, _ = run(4)
+    assert message == (
+        "paraphrase: 1 of 4 answers kept; "
+        "rejected: 1 close to a dev or test row, 1 close to another row, 1 hardly rewritten"
+    )
+    assert [row["fname"] for row in csv.DictReader(io.StringIO(table))] == ["train_2.para"]
+    assert [tuple(row.values())[:4] for row in csv.DictReader(io.StringIO(workspace.read(REJECTED)))] == [
+        ("paraphrase", "train_0", "hardly rewritten", dialogues["김밥"]),
+        ("paraphrase", "train_1", "close to a dev or test row", dialogues["떡볶이"]),
+        ("paraphrase", "train_3", "close to another row", dialogues["비빔밥"]),
+    ]
+
+
+PHONE = "010-1234-5678"
+
+
+def test_unmasked_personal_data_stops_before_anything_is_sent(workspace: Workspace, server: FakeOpenAI) -> None:
+    workspace.write("data/checked/train.csv", TRAIN.replace("네, ", f"네, {PHONE}이고 a@b.kr인데 "))
+    workspace.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": 4})
+    process = workspace.run("paraphrase")
+    assert process.returncode == 1
+    assert process.stderr == (
+        f"error: data/checked/train.csv: unmasked personal data would be sent to {server.base_url}: "
+        "train_0 (Email, PhoneNumber), train_1 (Email, PhoneNumber), train_2 (Email, PhoneNumber), "
+        "train_3 (Email, PhoneNumber); set check.personal_data: mask, or augment.llm.allow_personal_data: true\n"
+    )
+    assert server.requests == []
+    assert not (workspace.folder / OUTPUT).exists()
+    assert not (workspace.folder / ANSWERS).exists()
+
+
+def test_personal_data_is_sent_where_the_user_allows_it(workspace: Workspace, server: FakeOpenAI) -> None:
+    workspace.write("data/checked/train.csv", TRAIN.replace("네, ", f"네, {PHONE}이에요. "))
+    workspace.set_params(
+        {
+            "augment.llm.base_url": server.base_url,
+            "augment.llm.allow_personal_data": True,
+            "augment.paraphrase.n": 1,
+        }
+    )
+    main()
+    assert PHONE in server.requests[0]["messages"][-1]["content"]
+
+
+def test_dry_run_asks_for_nothing_and_writes_nothing(workspace: Workspace, server: FakeOpenAI) -> None:
+    process = workspace.run("paraphrase", "--dry-run")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("paraphrase: 2 requests, 0 answered already, 2 to be asked for: about ")
+    assert server.requests == []
+    assert not (workspace.folder / OUTPUT).exists()
 
 
 def test_n_0_keeps_the_answers(run: Run) -> None:

@@ -203,6 +203,12 @@ def test_what_is_said_stays_and_person1_opens(dialogue: str, keep_first_speaker:
     assert swapped.startswith("#Person1#:") is keep_first_speaker
 
 
+@given(st.integers(2, 6).flatmap(dialogues), st.integers(0, 99))
+def test_the_summary_gets_the_same_tags_as_the_dialogue(dialogue: str, seed: int) -> None:
+    swapped, summary = swap(dialogue, dialogue, keep_first_speaker=False, rng=random.Random(seed))
+    assert summary == swapped
+
+
 @given(dialogues(2))
 def test_trading_twice_changes_nothing_where_the_third_run_is_far(dialogue: str) -> None:
     dialogue = f"#Person1#: 가\n#Person2#: 나\n#Person3#: 다\n{dialogue}"
@@ -231,8 +237,8 @@ def test_rows_that_cannot_be_swapped_are_counted_and_said(caplog: pytest.LogCapt
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "data" / "clean").mkdir(parents=True)
-    shutil.copy(ROOT / "data" / "sample" / "train.csv", tmp_path / "data" / "clean")
+    (tmp_path / "data" / "checked").mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "sample" / "train.csv", tmp_path / "data" / "checked")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -17,7 +17,7 @@ from stages.common.files import write_json
 from stages.common.tables import read_table, write_table
 from tests.tiny_project import ROOT, configure
 
-TEST = Path("data/clean/test.csv")
+TEST = Path("data/checked/test.csv")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_one_dialogue_is_summarised_as_infer_does(
 def test_a_table_is_summarised_as_infer_does(
     finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "data/clean/test.csv")
+    run(monkeypatch, "data/checked/test.csv")
     found = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
     assert found.to_dict("list") == finished[["fname", "summary"]].to_dict("list")
 

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from stages import ingest
 from stages.common.errors import UserError, run_stage
-from stages.common.tables import read_table, reference_columns, references, write_table
+from stages.common.tables import (
+    BATCH,
+    open_table,
+    read_table,
+    reference_columns,
+    references,
+    write_table,
+    writing_table,
+)
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample"
@@ -275,6 +283,84 @@ def test_noisy_speaker_tags_are_for_cleaning_to_mend(tmp_path: Path, turn: str) 
     path = tmp_path / "table.csv"
     path.write_text(f"fname,dialogue\ntest_0,{turn}\n", encoding="utf-8")
     assert read_table(path, "test")["dialogue"].tolist() == [turn]
+
+
+def numbered(rows: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "fname": [f"train_{i}" for i in range(rows)],
+            "dialogue": [f"#Person1#: {i}\n#Person2#: 네" for i in range(rows)],
+            "summary": [f"요약 {i}" for i in range(rows)],
+        },
+        dtype="str",
+    )
+
+
+def test_a_table_is_read_and_written_in_batches(tmp_path: Path) -> None:
+    path, copy = tmp_path / "table.csv", tmp_path / "copy.csv"
+    table = numbered(2 * BATCH + 1)
+    write_table(table, path)
+    stream = open_table(path, "train")
+    sizes = []
+    with writing_table(copy, stream.columns) as writer:
+        for batch in stream.batches():
+            assert list(batch.index) == list(range(len(batch)))
+            sizes.append(len(batch))
+            writer.write(batch)
+        assert not copy.exists()
+    assert sizes == [BATCH, BATCH, 1]
+    assert copy.read_bytes() == path.read_bytes()
+    pd.testing.assert_frame_equal(read_table(path, "train"), table, check_flags=False)
+    assert stream.has("train_0") and not stream.has("train_-1")
+
+
+def test_an_interrupted_table_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing_table(tmp_path / "table.csv", ["fname"]) as writer:
+        writer.write(pd.DataFrame({"fname": ["a"]}))
+        raise ZeroDivisionError
+    assert contents(tmp_path) == {}
+
+
+LATE = {
+    "duplicate fname": ("train_2400", "train_3", "row train_3 (line 4802), column fname: a row above has it too; "),
+    "no speaker": (
+        "#Person1#: 2400\n#Person2#: 네",
+        "\n2400",
+        "row train_2400 (line 4802), column dialogue: no speaker tag; ",
+    ),
+    "ragged": ("요약 2400", "요약, 2400", "row train_2400 (line 4802): 4 fields where the header has 3; "),
+    "quotes": ('train_2400,"', "train_2400,", "row train_2400 (line 4802): 2 fields where the header has 3; "),
+    "unterminated": (
+        "요약 2400\n",
+        '"요약 2400\n',
+        "line 4802: the quotation marks of the row that starts here do not match; ",
+    ),
+    "NUL": ("요약 2400", "요약\0 2400", "line 4803: a NUL character; "),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), LATE.values(), ids=LATE)
+def test_errors_far_down_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "table.csv"
+    write_table(numbered(2500), path)
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        read_table(path, "train")
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("broken", ["나".encode("cp949"), b"\xff"])
+def test_bytes_that_are_not_utf_8_are_found_far_down(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "table.csv"
+    write_table(numbered(2500), path)
+    data = path.read_bytes()
+    place = data.index("요약 2400".encode())
+    path.write_bytes(data[:place] + broken + data[place:])
+    with pytest.raises(UserError) as error:
+        read_table(path, "train")
+    assert str(error.value) == (f"{path}: line 4803, byte {place}: not UTF-8; save it as UTF-8 (in Excel: CSV UTF-8)")
 
 
 def test_columns_come_in_order_and_others_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def build_project(checkpoints: dict[str, Path]) -> None:
-    """Fill the working folder: a repository with one commit, base models, and tables as `clean` and `merge` write them.
+    """Fill the working folder: a repository with one commit, base models, and tables as `check` and `merge` write them.
 
     12 training rows, two of them once more as augmented ones; 5 dev rows with references; 3 test rows without.
 
@@ -58,6 +58,6 @@ def _write_tables() -> None:
     copies = train.head(2).assign(source="speaker_swap", fname=lambda rows: rows["fname"] + ".swap")
     merged = pd.concat([train, copies]).reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     write_table(merged, Path("data/merged/train.csv"))
-    write_table(read_table(SAMPLE / "dev.csv", "dev").head(5), Path("data/clean/dev.csv"))
+    write_table(read_table(SAMPLE / "dev.csv", "dev").head(5), Path("data/checked/dev.csv"))
     test = read_table(SAMPLE / "test.csv", "test").head(3)
-    write_table(test[["fname", "dialogue"]], Path("data/clean/test.csv"))
+    write_table(test[["fname", "dialogue"]], Path("data/checked/test.csv"))

@@ -13,10 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stages.common.dialogue import MASK_OR_SPEAKER, SPEAKER
 from stages.common.errors import UserError
+from stages.common.patterns import required_characters
 
 COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
 """The columns of a table of rules."""
@@ -29,6 +31,11 @@ class Rule:
     id: str
     pattern: re.Pattern[str]
     replacement: str
+
+    @cached_property
+    def required(self) -> tuple[frozenset[str], ...]:
+        """A text that has no character of one of these sets cannot match."""
+        return required_characters(self.pattern)
 
 
 def _step(id: str, pattern: str, replacement: str) -> Rule:
@@ -60,32 +67,37 @@ _BREAKS = (
     _step("crlf", r"\r\n?", "\n"),
     # With a small letter behind it, it is a backslash within a word: "yes\no".
     _step("literal_newline", r"(?:\\r)?\\n(?![a-z])", "\n"),
-    _step("br", r"(?i)<br\s*/?>", "\n"),
+    _step("br", r"<[Bb][Rr]\s*/?>", "\n"),
 )
 _TURNS = (
     _step("bare_tag", rf"(?m)^{_GAP}*(?:Person|사람){_GAP}*(\d+){_GAP}*[:：]", r"#Person\1#:"),
-    _step("tag_colon", rf"({_TAG}){_GAP}*：|(?m:^)({_GAP}*{_TAG}){_GAP}+:", r"\1\2:"),
+    _step("tag_colon", rf"({_TAG}){_GAP}*：", r"\1:"),
+    _step("tag_colon", rf"(?m)^({_GAP}*{_TAG}){_GAP}+:", r"\1:"),
     _step("missing_newline", rf"(?<=\S){_GAP}*(?={_TAG}:)", "\n"),
 )
 _ONE_LINE = (_step("summary_newline", r"\s*\n\s*", " "),)
 _EDGES = (
-    _step("edge_space", rf"(?m)^{_GAP}+|{_GAP}+$", ""),
+    _step("edge_space", rf"(?m){_GAP}(?:{_GAP}*$|(?<=^{_GAP}){_GAP}*)", ""),
     _step("blank_line", r"\A\n+|\n(?=\n|\Z)", ""),
     _step("tag_space", rf"(?m)^({_TAG}:)(?! \S|$){_GAP}*", r"\1 "),
 )
 
 _DIGITS = (_step("glued_digits", rf"(#(?:{_NUMBER_MASKS})#)(?:-?\d)+", r"\1"),)
 _PARTICLES = (_step("tag_particle", rf"({_TAG}){_GAP}+(?=(?:{_TAG_PARTICLES})(?![가-힣]))", r"\1"),)
+# A pattern that begins with a class, not with a look behind it, lets `re` skip to the next place in question.
 _SPACING = (
-    _step("double_space", rf"(?<=\S)(?:{_GAP}{{2,}}|[^\S\n ])(?=\S)", " "),
-    _step("space_before_punctuation", rf"(?<=[^\s:]){_GAP}+([,!?])(?=[^\W\d])", r"\1 "),
+    _step("double_space", rf"{_GAP}(?<=\S{_GAP})(?:{_GAP}+|(?<=[^\S\n ]))(?=\S)", " "),
+    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*([,!?])(?=[^\W\d])", r"\1 "),
     # Left alone: " ..." and " .5".
-    _step("space_before_punctuation", rf"(?<=[^\s:]){_GAP}+(?=[,!?]|\.(?![.\w]))", ""),
+    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
 )
 
-_ALL_STEPS = (*_ALIASES, *_HASHES, *_BREAKS, *_TURNS, *_ONE_LINE, *_EDGES, *_DIGITS, *_PARTICLES, *_SPACING)
-STRUCTURE = tuple(dict.fromkeys(step.id for step in _ALL_STEPS))
+STEPS = (*_ALIASES, *_HASHES, *_BREAKS, *_TURNS, *_ONE_LINE, *_EDGES, *_DIGITS, *_PARTICLES, *_SPACING)
+"""The steps that mend a text's structure, whatever the rules."""
+STRUCTURE = tuple(dict.fromkeys(step.id for step in STEPS))
 """The ids of the structure's steps; no rule may take one of them."""
+TYPO = "typo"
+"""What a correction of a typo is counted as; no rule may take it either."""
 
 
 def clean_dialogue(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
@@ -107,36 +119,48 @@ def clean_summary(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: 
 def _clean(
     text: str, rules: Sequence[Rule], lines: Sequence[Rule], fix_spacing: bool, hits: Counter[str] | None
 ) -> str:
-    hits = Counter() if hits is None else hits
-    text = _replace_parts(_TOKEN_OR_ALIAS, text, hits, between=_HASHES, within=_ALIASES)
-    text = _replace(text, lines, hits)
-    text = _replace_parts(_TOKEN_OR_NEWLINE, text, hits, between=(*rules, _ANY_HASH))
-    text = _replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())), hits)
+    state = _State(set(text), Counter() if hits is None else hits)
+    text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
+    text = mended = state.replace(text, lines)
+    text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
+    text = state.replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())))
     # What a rule took away may leave a space at an edge, a blank line, or a tag at the start of its line.
-    return _replace(text, lines, hits)
+    return text if text == mended else state.replace(text, lines)
 
 
-def _replace(text: str, rules: Sequence[Rule], hits: Counter[str]) -> str:
-    for rule in rules:
-        text, count = rule.pattern.subn(rule.replacement, text)
-        if count:
-            hits[rule.id] += count
-    return text
+@dataclass(frozen=True)
+class _State:
+    """What is known of a text while it is cleaned."""
 
+    characters: set[str]
+    """All that it has or had: a rule that needs others cannot match."""
+    hits: Counter[str]
 
-def _replace_parts(
-    tokens: re.Pattern[str],
-    text: str,
-    hits: Counter[str],
-    *,
-    between: Sequence[Rule],
-    within: Sequence[Rule] = (),
-) -> str:
-    """Apply rules between the matches of `tokens`, a pattern that is one group, and others within them."""
-    parts = tokens.split(text)
-    parts[::2] = [_replace(part, between, hits) for part in parts[::2]]
-    parts[1::2] = [_replace(part, within, hits) for part in parts[1::2]]
-    return "".join(parts)
+    def replace(self, text: str, rules: Sequence[Rule]) -> str:
+        return self._replace_all([text], rules, self.characters)[0]
+
+    def replace_parts(
+        self, tokens: re.Pattern[str], text: str, *, between: Sequence[Rule], within: Sequence[Rule] = ()
+    ) -> str:
+        """Apply rules between the matches of `tokens`, a pattern that is one group, and others within them."""
+        parts = tokens.split(text)
+        # Nearly always all signs are the tokens' own.
+        characters = self.characters if any("#" in part for part in parts[::2]) else self.characters - {"#"}
+        parts[::2] = self._replace_all(parts[::2], between, characters)
+        parts[1::2] = self._replace_all(parts[1::2], within, self.characters)
+        self.characters.update(characters)
+        return "".join(parts)
+
+    def _replace_all(self, texts: list[str], rules: Sequence[Rule], characters: set[str]) -> list[str]:
+        for rule in rules:
+            if any(map(characters.isdisjoint, rule.required)):
+                continue
+            for i, text in enumerate(texts):
+                texts[i], count = rule.pattern.subn(rule.replacement, text)
+                if count:
+                    self.hits[rule.id] += count
+                    characters.update(texts[i])
+        return texts
 
 
 def load_rules(path: Path) -> list[Rule]:
@@ -150,7 +174,7 @@ def load_rules(path: Path) -> list[Rule]:
     """
     rows = _read_rows(path)
     rules: list[Rule] = []
-    taken = dict.fromkeys(STRUCTURE, "is the name of a built-in step")
+    taken = dict.fromkeys((*STRUCTURE, TYPO), "is the name of a built-in step")
     for row in rows:
         where = f"{path}: rule {row['id']}"
         if row["id"] in taken:

@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from itertools import chain, groupby, pairwise
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup, escape
 
 from stages.common.dialogue import MASK_OR_SPEAKER
@@ -59,22 +60,25 @@ th.name { text-align: left; position: sticky; left: 0; background: var(--card); 
 .start { border-left: 1px solid var(--line); }
 td.nothing { color: var(--quiet); opacity: .6; }
 .charts, .texts { display: grid; gap: 12px; align-items: start; }
-.charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
+.charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)); }
 .texts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }
 figure { margin: 0 0 8px; }
 figcaption { font-size: 13px; color: var(--quiet); }
 svg { display: block; width: 100%; max-width: 420px; overflow: visible; }
-svg text { fill: var(--quiet); font-size: 11px; }
+svg text { fill: var(--quiet); font-size: 12px; }
 svg line { stroke: var(--line); }
 rect { fill: var(--first); }
 figure:nth-child(2) rect { fill: var(--second); }
-figure:nth-child(3) rect { fill: var(--third); }
-.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 4px 10px; align-items: center;
+figure:nth-child(n+3) rect { fill: var(--third); }
+.bars { display: grid; grid-template-columns: fit-content(50%) 1fr max-content; gap: 4px 10px; align-items: center;
   font-size: 13px; font-variant-numeric: tabular-nums; }
 .bars i { display: block; height: 12px; border-radius: 2px; background: var(--second); min-width: 1px; }
 article { border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; font-size: 14px; }
 h4 { margin: 0 0 6px; font-size: 13px; font-weight: 600; color: var(--quiet); }
 .text { white-space: pre-wrap; }
+.records thead tr > th, .records td { text-align: left; width: auto; }
+.records td:last-child { white-space: normal; min-width: 16em; width: 100%; }
+.scroll + p, .bars + p { margin-top: 12px; }
 .text b { color: var(--tag); font-weight: 600; }
 ins { background: var(--ins); color: var(--ins-text); text-decoration: none; border-radius: 2px; }
 del { background: var(--del); color: var(--del-text); border-radius: 2px; }
@@ -129,6 +133,12 @@ _GROUP = Markup('<th class="start" colspan="{}" scope="colgroup">{}</th>')
 _ROW = Markup('<tr><th class="name" scope="row">{}</th>{}</tr>\n')
 _BAR = Markup('<span>{}</span><i style="width:{:.1f}%"></i><span>{}</span>\n')
 _ARTICLE = Markup('<article lang="ko"><h4>{}</h4><div class="text">{}</div></article>\n')
+_RECORDS = Markup("""<div class="scroll"><table class="records">
+<thead><tr>{}</tr></thead>
+<tbody>
+{}</tbody>
+</table></div>
+""")
 
 
 def page(
@@ -190,6 +200,13 @@ def table(columns: Mapping[tuple[str, str], Mapping[str, float | None]]) -> Mark
 def _cell(tag: str, text: str, starts_group: bool) -> Markup:
     classes = ["start"] * starts_group + ["nothing"] * (text in ("0", "–"))
     return Markup('<{0} class="{1}">{2}</{0}>' if classes else "<{0}>{2}</{0}>").format(tag, " ".join(classes), text)
+
+
+def records(frame: pd.DataFrame) -> Markup:
+    """A table of text, as it is."""
+    rows = (_join(map(Markup("<td>{}</td>").format, row)) for row in frame.itertuples(index=False, name=None))
+    header = _join(map(Markup('<th scope="col">{}</th>').format, frame.columns))
+    return _RECORDS.format(header, _join(map(Markup("<tr>{}</tr>\n").format, rows)))
 
 
 def bars(counts: Mapping[str, int]) -> Markup:
@@ -264,6 +281,11 @@ def texts(articles: Mapping[str, Markup]) -> Markup:
 def dialogue(text: str) -> Markup:
     """A dialogue with its speaker tags and masks set off."""
     return Markup(MASK_OR_SPEAKER.sub(r"<b>\g<0></b>", str(escape(text))))
+
+
+def row(text: str, summary: str) -> Markup:
+    """A dialogue and, a line below, its summary."""
+    return dialogue(text) + Markup("\n\n<em>Summary</em> ") + dialogue(summary)
 
 
 def diff(before: str, after: str) -> Markup:

@@ -1,4 +1,4 @@
-"""What a language model wrote becomes a row only after these checks; what fails one is counted by reason."""
+"""What a language model answered becomes a row, or is rejected with the reason kept."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.common.dialogue import MASK_OR_SPEAKER, SPEAKER, parse_turns, render_turns
+import pandas as pd
 
-MIN_KOREAN_SHARE = 0.5
-"""Share of the letters of a dialogue, and of a summary, that are Hangul; tags and masks do not count."""
-LENGTH_RATIO = (0.5, 2.0)
-"""A dialogue's length by the length asked for."""
+from stages.common.dialogue import SPEAKER, parse_turns, render_turns
+from stages.common.files import write_json
+from stages.common.quality import Rejected, Row
+from stages.common.tables import AUGMENTED_COLUMNS, write_table
+
+REJECTED_COLUMNS = ["method", "origin", "reason", "dialogue", "summary"]
+"""What a table of rejected answers holds."""
 
 _TURN = re.compile(SPEAKER.pattern + r"\s*:")
 
-Row = dict[str, str]
 Source = TypeVar("Source")
-
-
-class Rejected(Exception):
-    """Why a generated row is not used: a short phrase that groups rows of one fault."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,25 @@ class Generated:
     topic: str
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """An answer that is not used.
+
+    `origin` is the fname of the training row behind it, `dialogue` the whole answer where it cannot be read.
+    """
+
+    origin: str
+    reason: str
+    dialogue: str
+    summary: str
+
+
 def read_generated(answer: str) -> Generated:
-    """Read an answer and check what needs no other row to compare with.
+    """Read an answer and check its form.
 
     Raises:
         Rejected: there is no JSON object with the texts `dialogue` and `summary`, #Person1# does not begin, a
-            turn is malformed, a text is empty or not Korean, or the summary names somebody who never speaks.
+            turn is malformed, or the summary is empty.
     """
     found = find_object(answer, "dialogue", "summary")
     if found is None:
@@ -62,10 +74,6 @@ def read_generated(answer: str) -> Generated:
     generated = Generated(render_turns(turns), " ".join(summary.split()), " ".join(topic.split()))
     if not generated.summary:
         raise Rejected("empty summary")
-    if min(korean_share(generated.dialogue), korean_share(generated.summary)) < MIN_KOREAN_SHARE:
-        raise Rejected("not Korean")
-    if not set(SPEAKER.findall(generated.summary)) <= {turn.speaker for turn in turns}:
-        raise Rejected("summary names somebody who does not speak")
     return generated
 
 
@@ -88,38 +96,41 @@ def find_object(text: str, *keys: str) -> dict[str, Any] | None:
     return None
 
 
-def korean_share(text: str) -> float:
-    """The share of a text's letters, outside tags and masks, that are Hangul, 0 to 1; 0 without letters."""
-    letters = [char for char in MASK_OR_SPEAKER.sub("", text) if char.isalpha()]
-    hangul = [char for char in letters if "HANGUL" in unicodedata.name(char, "")]
-    return len(hangul) / len(letters) if letters else 0.0
-
-
-def masks(text: str) -> Counter[str]:
-    """How often each mask occurs in a text; speaker tags are none."""
-    return Counter(tag for tag in MASK_OR_SPEAKER.findall(text) if not SPEAKER.fullmatch(tag))
-
-
-def within_length_ratio(length: int, asked: int) -> bool:
-    low, high = LENGTH_RATIO
-    return low * asked <= length <= high * asked
-
-
 def sift(
-    to_row: Callable[[Source, str], Row], sources: Iterable[Source], answers: Iterable[str]
-) -> tuple[list[Row], Counter[str]]:
-    """Make a row of each source and its answer; return the rows and how many were rejected, by reason."""
+    sources: Iterable[Source],
+    answers: Iterable[str],
+    to_row: Callable[[Source, Generated], Row],
+    origin: Callable[[Source], str],
+) -> tuple[list[Row], list[Rejection]]:
+    """Make a row of each source and its answer; `to_row` may reject what was read, `origin` names the source's row."""
     rows: list[Row] = []
-    rejected: Counter[str] = Counter()
+    rejections: list[Rejection] = []
     for source, answer in zip(sources, answers, strict=True):
+        dialogue, summary = answer, ""
         try:
-            rows.append(to_row(source, answer))
+            new = read_generated(answer)
+            dialogue, summary = new.dialogue, new.summary
+            rows.append(to_row(source, new))
         except Rejected as reason:
-            rejected[str(reason)] += 1
-    return rows, rejected
+            rejections.append(Rejection(origin(source), str(reason), dialogue, summary))
+    return rows, rejections
 
 
-def outcome(kept: int, rejected: Counter[str]) -> str:
+def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:
+    """How many answers were rejected for each reason, in the order of the reasons."""
+    return dict(sorted(Counter(rejection.reason for rejection in rejections).items()))
+
+
+def outcome(kept: int, rejections: Sequence[Rejection]) -> str:
     """Say how many were kept, and why others were not: `14 of 16 answers kept; rejected: 2 not Korean`."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
-    return f"{kept} of {kept + rejected.total()} answers kept" + (f"; rejected: {reasons}" if reasons else "")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(rejections).items())
+    return f"{kept} of {kept + len(rejections)} answers kept" + (f"; rejected: {reasons}" if reasons else "")
+
+
+def write_outputs(path: Path, rows: Sequence[Row], rejections: Sequence[Rejection], usage: dict[str, Any]) -> None:
+    """Write a method's table and, beside it, what merge collects: rejected answers (.rejected.csv), counts (.json)."""
+    method = path.stem
+    write_table(pd.DataFrame(rows, columns=AUGMENTED_COLUMNS, dtype=str), path)
+    rejected = [{"method": method, **asdict(rejection)} for rejection in rejections]
+    write_table(pd.DataFrame(rejected, columns=REJECTED_COLUMNS, dtype=str), path.with_suffix(".rejected.csv"))
+    write_json(path.with_suffix(".json"), {"rejected": count_reasons(rejections), "llm": usage})

@@ -1,178 +1,179 @@
-"""Ask a server that speaks the OpenAI protocol, several requests at once; no answer is asked for twice."""
+"""Answer conversations by a language model, several at once; no answer is asked for twice."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import os
-from collections import Counter, deque
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, cast
 
-from dotenv import dotenv_values
-from openai import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    AsyncOpenAI,
-    AuthenticationError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-)
-from openai.types.chat import ChatCompletionMessageParam
-from pydantic import BaseModel, Field, ValidationError
 from tqdm import tqdm
 
 from stages.common.answers import Answers, Message, Request
+from stages.common.api_key import read_key
+from stages.common.chat import Server
 from stages.common.errors import UserError
 from stages.common.params import Llm
+from stages.common.usage import Usage, check_budget, estimate, has_prices, reached_limit
 
-MAX_RETRIES = 6
-"""Times that the client sends a request again after a lost connection, a timeout, 408, 409, 429 or 5xx.
+RAMP = 0.01
+"""Seconds between the first requests: a burst is what rate limits refuse, and its answers come back in a burst too."""
 
-It waits as long as Retry-After says, up to two minutes; otherwise 0.5 s, doubling up to 8 s, with jitter.
-"""
-
-_RUN_AGAIN = "; what was answered is kept, run again to go on"
+log = logging.getLogger(__name__)
 
 
-class _Message(BaseModel):
-    content: str | None
+def is_dry_run(stage: str) -> bool:
+    """Read the command line of a stage that asks: whether it is to say what it would ask for, and ask for nothing."""
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print how many requests, tokens and what cost a run takes; ask nothing"
+    )
+    return bool(parser.parse_args().dry_run)
 
 
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion; the client itself does not check what the server sends."""
-
-    choices: Annotated[list[_Choice], Field(min_length=1)]
-
-
-def ask(stage: str, conversations: Sequence[list[Message]], settings: Llm, answers: Answers) -> list[str]:
+def ask(
+    stage: str,
+    conversations: Iterable[list[Message]],
+    settings: Llm,
+    answers: Answers,
+    fields: Sequence[str] = (),
+) -> list[str]:
     """Answer each conversation, from `answers` or by the server, whose answers are added to `answers`.
 
     Args:
-        stage: the section of `augment` that asks, for the progress bar and the error messages.
-        conversations: the messages of each request.
+        stage: the section of `augment` that asks, for the progress bar and the messages.
+        conversations: the messages of each request. They are gone through twice and never held all at once, unless
+            they are a list, or an iterator, which becomes one.
         settings: `augment.llm`. A key is read only where an answer is missing.
         answers: where answers are kept.
+        fields: the texts that the JSON object of an answer holds; a server that can is held to them.
 
     Returns:
-        One text per conversation, in their order.
+        One text per conversation, in their order. One that was cut off at max_tokens twice is among them.
 
     Raises:
-        UserError: there is no key, or the server cannot be reached or refuses; what was answered is kept.
+        UserError: there is no key, the server cannot be reached or refuses, or a limit of `augment.llm` is reached;
+            what was answered is kept.
     """
-    requests = _requests(conversations, settings)
-    missing = [request for request in requests if request not in answers]
+    check_budget(settings)
+    if isinstance(conversations, Iterator):
+        conversations = list(conversations)
+    keys = [key for key, _ in _requests(conversations, settings)]
+    answers.use(keys)
+    missing = sum(key not in answers for key in keys)
     if missing:
-        key = read_key(settings.api_key_env)
-        if key is None:
-            name = settings.api_key_env
-            raise UserError(
-                f"{name} is not set and {len(missing)} answers are to be asked for; "
-                f"put it in .env (see .env.example), or set augment.{stage}.n: 0"
-            )
-        with tqdm(total=len(missing), desc=stage, unit="request") as progress:
-            asyncio.run(_ask_all(missing, settings, key, answers, progress))
-    return [answers[request] for request in requests]
+        server = Server(settings, _find_key(stage, settings, missing), fields)
+        waiting = ((key, request) for key, request in _requests(conversations, settings) if key not in answers)
+        with tqdm(total=missing, desc=stage, unit="request") as progress:
+            asyncio.run(_ask_all(waiting, server, settings, answers, progress))
+        _report(stage, keys, missing, server, settings, answers)
+    cut_off = sum(answers[key].finish_reason == "length" for key in keys)
+    if cut_off:
+        log.info("%s: %d answers are cut off at augment.llm.max_tokens = %d", stage, cut_off, settings.max_tokens)
+    return [answers[key].text for key in keys]
 
 
-def _requests(conversations: Sequence[list[Message]], settings: Llm) -> list[Request]:
-    """A request for each conversation; one that occurs again asks for another sample."""
-    requests = []
+def plan(stage: str, conversations: Iterable[list[Message]], settings: Llm, answers: Answers) -> str:
+    """Say what `ask` would take, and ask for nothing."""
+    check_budget(settings)
+    kept = expected = Usage()
+    for key, request in _requests(conversations, settings):
+        if key in answers:
+            kept += answers[key].usage
+        else:
+            expected += estimate(request.messages, request.max_tokens)
+    limit = reached_limit(kept + expected, settings)
+    remarks = [
+        "" if has_prices(settings) else "no price is set (augment.llm.price_per_million_input and _output)",
+        f"{limit} would stop it" if limit and expected.answers else "",
+        "nothing was asked for",
+    ]
+    return (
+        f"{stage}: {kept.answers + expected.answers} requests, {kept.answers} answered already, "
+        f"{expected.answers} to be asked for: about {expected.describe(settings)}; {'; '.join(filter(None, remarks))}"
+    )
+
+
+def _requests(conversations: Iterable[list[Message]], settings: Llm) -> Iterator[tuple[str, Request]]:
+    """A request for each conversation, with its key; one that occurs again asks for another sample."""
     samples: Counter[str] = Counter()
     for messages in conversations:
         request = Request(settings.model, messages, settings.temperature, settings.max_tokens)
-        requests.append(replace(request, sample=samples[request.key]))
-        samples[request.key] += 1
-    return requests
+        key = question = request.key
+        if question in samples:
+            request = replace(request, sample=samples[question])
+            key = request.key
+        samples[question] += 1
+        yield key, request
 
 
-def read_key(name: str) -> str | None:
-    """Look for an API key in the environment, then in `.env` of $DVC_ROOT, then of the working folder.
+def _find_key(stage: str, settings: Llm, missing: int) -> str | None:
+    name = settings.api_key_env
+    if not name:
+        return None
+    key = read_key(name)
+    if key is None:
+        raise UserError(
+            f"{name} is not set and {missing} answers are to be asked for; "
+            f"put it in .env (see .env.example), or set augment.{stage}.n: 0"
+        )
+    return key
 
-    DVC sets $DVC_ROOT to the user's repository, also for an experiment that runs in a copy without `.env`.
 
-    Raises:
-        UserError: `.env` is not UTF-8, or the value cannot be sent in a header.
+async def _ask_all(
+    waiting: Iterator[tuple[str, Request]], server: Server, settings: Llm, answers: Answers, progress: tqdm
+) -> None:
+    """Let up to `concurrency` workers take the waiting requests, in order.
+
+    Where one fails, the others send nothing new but end what is under way, so that what is paid for is kept; then
+    the failure is raised.
     """
-    key = os.environ.get(name)
-    for folder in (os.environ.get("DVC_ROOT"), "."):
-        if not key and folder:
-            key = _dotenv(Path(folder) / ".env").get(name)
-    key = (key or "").strip()
-    # The client's own exceptions for such a key quote it, or blame the connection.
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError(f"{name}: holds a space or a character that no API key has; check .env and the environment")
-    return key or None
+    failures: list[BaseException] = []
+    spent = answers.usage()
 
-
-def _dotenv(path: Path) -> dict[str, str | None]:
-    try:
-        return dotenv_values(path, interpolate=False, encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8; save it as UTF-8") from None
-
-
-async def _ask_all(requests: Sequence[Request], settings: Llm, key: str, answers: Answers, progress: tqdm) -> None:
-    waiting = deque(requests)
-
-    async def work(client: AsyncOpenAI) -> None:
-        while waiting:
-            request = waiting.popleft()
+    async def work(number: int) -> None:
+        nonlocal spent
+        await asyncio.sleep(number * RAMP)
+        while not server.stopping and reached_limit(spent, settings) is None:
+            item = next(waiting, None)
+            if item is None:
+                return
+            key, request = item
             try:
-                answers.add(request, await _ask_one(client, request, settings, key))
-            except BaseException:
-                waiting.clear()  # no new request; those under way end, so that what is paid for is kept
+                answer = await server.answer(request)
+                answers.add(key, answer)
+            except BaseException as failure:
+                server.stopping = True
+                failures.append(failure)
                 raise
+            spent += answer.usage
+            if server.faults:
+                progress.set_postfix(retried=server.faults.total(), refresh=False)
             progress.update()
 
-    async with AsyncOpenAI(
-        api_key=key, base_url=settings.base_url, timeout=settings.timeout, max_retries=MAX_RETRIES
-    ) as client:
-        workers = [work(client) for _ in range(min(settings.concurrency, len(requests)))]
-        outcomes = await asyncio.gather(*workers, return_exceptions=True)
-    for failure in filter(None, outcomes):
-        raise failure
+    async with server:
+        workers = [work(number) for number in range(min(settings.concurrency, progress.total))]
+        await asyncio.gather(*workers, return_exceptions=True)
+    if failures:
+        raise failures[0]
 
 
-async def _ask_one(client: AsyncOpenAI, request: Request, settings: Llm, key: str) -> str:
-    try:
-        response = await client.chat.completions.with_raw_response.create(
-            model=request.model,
-            messages=cast(list[ChatCompletionMessageParam], request.messages),
-            temperature=request.temperature,
-            max_tokens=request.max_tokens,
-        )
-        completion = _Completion.model_validate_json(response.content)
-    except APIError as error:
-        raise UserError(_explain(error, settings, key)) from None
-    except ValidationError:
+def _report(stage: str, keys: Sequence[str], missing: int, server: Server, settings: Llm, answers: Answers) -> None:
+    """Say what was asked for, what went wrong on the way, and what the stage's answers took.
+
+    Raises:
+        UserError: a limit was reached before all were asked for.
+    """
+    spent = answers.usage()
+    if server.faults:
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(server.faults.items()))
+        log.info("%s: %d requests were sent again: %s", stage, server.faults.total(), faults)
+    answered = sum(key in answers for key in keys)
+    if answered < len(keys):
         raise UserError(
-            f"augment.llm.base_url = {settings.base_url!r}: its answer is not a chat completion; "
-            "the address of an OpenAI-compatible server mostly ends in /v1"
-        ) from None
-    return completion.choices[0].message.content or ""
-
-
-def _explain(error: APIError, settings: Llm, key: str) -> str:
-    """Say in one line what went wrong and what to do about it."""
-    server = f"augment.llm.base_url = {settings.base_url!r}"
-    words = " ".join(str(error).replace(key, "***").split())[:300]  # a server may quote the key
-    match error:
-        case APITimeoutError():
-            return f"{server}: no answer within augment.llm.timeout = {settings.timeout:g} s{_RUN_AGAIN}"
-        case APIConnectionError():
-            return f"{server}: no connection; check the address and the network{_RUN_AGAIN}"
-        case AuthenticationError() | PermissionDeniedError():
-            return f"{server}: the key in {settings.api_key_env} is refused ({error.status_code}); check .env"
-        case NotFoundError():
-            return f"augment.llm.model = {settings.model!r}: not found at {settings.base_url} (404); check both"
-        case RateLimitError():
-            return f"{server}: {words}; lower augment.llm.concurrency, or check your quota{_RUN_AGAIN}"
-    return f"{server}: {words}{_RUN_AGAIN}"
+            f"{reached_limit(spent, settings)}: reached by {stage} with {answered} of {len(keys)} answers, "
+            f"{spent.describe(settings)}; what was answered is kept, raise it and run again to go on"
+        )
+    log.info("%s: %d answers, %d of them new: %s", stage, len(keys), missing, spent.describe(settings))

@@ -64,6 +64,40 @@ class Clean(Section):
     """The table of denoise rules."""
     fix_spacing: bool
     """Close up spaces before punctuation and doubled spaces."""
+    fix_typos: bool
+    """Correct misspellings, stray jamo and wrong spaces between words."""
+    typo_threshold: Annotated[float, Field(gt=0, le=100)]
+    """The least confidence of such a correction, in nats: at 8 the odds for it are 3,000 to 1."""
+
+
+Action = Literal["ignore", "warn", "remove", "stop"]
+
+
+class Check(Section):
+    """What becomes of the rows in which a check finds something; `remove` is for train, others keep their rows."""
+
+    empty_summary: Action
+    """A summary has no letters outside its masks and tags."""
+    long_summary: Action
+    """A summary is longer than its dialogue."""
+    unknown_speaker: Action
+    """A summary names a speaker who does not speak."""
+    not_korean: Action
+    """Of a text's letters, fewer than `min_korean_share` are Hangul."""
+    min_korean_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the letters, outside masks and tags, that are Hangul in a Korean text."""
+    first_speaker: Action
+    """A dialogue does not start with #Person1#."""
+    personal_data: Literal["ignore", "warn", "mask", "stop"]
+    """A text holds a phone number or the like; `mask` masks it, in dev and test in the dialogue alone."""
+    exact_duplicates: Action
+    """A row of train has the dialogue and the summary of an earlier one."""
+    leakage: Action
+    """A row of train has a dialogue like one of dev or test."""
+    near_duplicates: Action
+    """A row has a dialogue like that of an earlier row: one of train's of train, one of dev's or test's of those."""
+    near_duplicate_threshold: Annotated[float, Field(ge=0.5, le=1)]
+    """Share of the character trigrams of two dialogues that both must have to be alike."""
 
 
 class Llm(Section):
@@ -80,9 +114,13 @@ class Llm(Section):
     model: Name
     """The model that the server is asked for."""
     api_key_env: Annotated[
-        str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", description="the name of a variable such as UPSTAGE_API_KEY")
+        str,
+        Field(
+            pattern=r"^([A-Z_][A-Z0-9_]*)?$",
+            description='the name of a variable such as UPSTAGE_API_KEY, or "" for a server that needs no key',
+        ),
     ]
-    """The variable of .env, or of the environment, that holds the key."""
+    """The variable of .env, or of the environment, that holds the key; "" sends none."""
     temperature: Annotated[float, Field(ge=0, le=2)]
     """Sampling temperature."""
     max_tokens: Positive
@@ -91,6 +129,22 @@ class Llm(Section):
     """Requests under way at once."""
     timeout: Annotated[float, Field(gt=0)]
     """Seconds before a request is given up."""
+    structured: Literal["auto", "json_schema", "none"]
+    """Whether the server holds the answer to a JSON schema; auto does so unless the server refuses."""
+    requests_per_minute: Count
+    """The most requests in any minute, evenly spaced; 0 is no limit."""
+    tokens_per_minute: Count
+    """The most tokens in any minute, of prompts and answers; 0 is no limit."""
+    price_per_million_input: Annotated[float, Field(ge=0)]
+    """What a million prompt tokens cost, in any currency; 0 where nobody counts."""
+    price_per_million_output: Annotated[float, Field(ge=0)]
+    """What a million tokens of answers cost, in the same currency."""
+    max_cost: Annotated[float, Field(ge=0)]
+    """A stage asks for nothing more once its answers, kept ones included, have cost so much; 0 is no limit."""
+    max_total_tokens: Count
+    """The same, in tokens of prompts and answers; 0 is no limit."""
+    allow_personal_data: bool
+    """Send rows that hold phone numbers and the like unmasked; false stops before anything is sent."""
 
 
 class Paraphrase(Section):
@@ -116,6 +170,34 @@ class Synthesize(Section):
     """New dialogues to write; 0 skips it."""
     few_shot: Annotated[int, Field(ge=1, le=8)]
     """Training rows shown as examples in each request."""
+    styles: Annotated[list[Name], Field(min_length=1)]
+    """Who talks to whom, how, and over what: one for each request, in turn."""
+
+
+class Balance(Section):
+    """How many augmented rows are merged, by their source."""
+
+    paraphrase: Annotated[float, Field(ge=0)]
+    """The most paraphrased rows for each original row; the surplus is left out."""
+    speaker_swap: Annotated[float, Field(ge=0)]
+    """The same for rows with their speakers exchanged."""
+    synthetic: Annotated[float, Field(ge=0)]
+    """The same for new dialogues."""
+
+
+class Quality(Section):
+    """What a row that the LLM wrote must keep to be used."""
+
+    min_korean_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the letters of a dialogue, and of a summary, that are Hangul; tags and masks do not count."""
+    min_length_ratio: Annotated[float, Field(ge=0, le=1)]
+    """The shortest text, by the length of what it rewrites or of what was asked for."""
+    max_length_ratio: Annotated[float, Field(ge=1)]
+    """The longest text, in the same way."""
+    max_similarity: Annotated[float, Field(gt=0, le=1)]
+    """From this similarity on, a dialogue is too close to its origin, or to any other training or generated one."""
+    max_held_out_similarity: Annotated[float, Field(gt=0, le=1)]
+    """From this similarity on, a dialogue is too close to one of dev or test."""
 
 
 class Augment(Section):
@@ -125,6 +207,8 @@ class Augment(Section):
     paraphrase: Paraphrase
     speaker_swap: SpeakerSwap
     synthesize: Synthesize
+    quality: Quality
+    balance: Balance
 
 
 class Prompt(Section):
@@ -288,6 +372,7 @@ class Params(Section):
     quantization: Quantization
     data: Data
     clean: Clean
+    check: Check
     augment: Augment
     prompt: Prompt
     lora: Lora

@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from stages.common.dialogue import MASK_OR_SPEAKER, MASKS, parse_turns, speakers
+from stages.common.figures import bins, percentages
 from stages.common.tables import references
+
+Item = TypeVar("Item")
 
 _MASK = re.compile(rf"#({'|'.join(MASKS)})#")
 _TAG = r"(?:#(?:Person|사람)\d+#|#[A-Za-z가-힣]+(?: [A-Za-z가-힣]+){0,2}#)"
@@ -119,6 +123,50 @@ def topic_words(topics: Iterable[str], n: int = 15) -> dict[str, int]:
     """The `n` words that occur in most topics, and in how many; words that tie stand in their own order."""
     counts = Counter(word for topic in topics for word in set(topic.split()))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n])
+
+
+def histogram_table(series: Mapping[str, Sequence[float]], value: str) -> pd.DataFrame:
+    """The percentage of each series' values in each bin (bins x series), after the bins' lower edges.
+
+    Args:
+        value: the name of the column of edges.
+    """
+    edges = bins([number for numbers in series.values() for number in numbers])
+    heights = {name: np.round(percentages(numbers, edges), 2) for name, numbers in series.items()}
+    return pd.DataFrame({value: edges, **heights})
+
+
+def extremes(frame: pd.DataFrame, n: int = 2) -> dict[str, list[tuple[str, str, str, str]]]:
+    """The `n` rows that lie farthest out in each way: (fname, how far, dialogue, summary), the farthest first."""
+    lengths = frame["dialogue"].str.len()
+    shares = 100 * frame["summary"].str.len() / lengths
+    turns = frame["dialogue"].map(lambda dialogue: len(parse_turns(dialogue)))
+    ways = {
+        "Shortest dialogues": (lengths, True, "{:,} characters"),
+        "Longest dialogues": (lengths, False, "{:,} characters"),
+        "Summaries shortest for their dialogues": (shares, True, "{:.1f}% of the dialogue's characters"),
+        "Summaries longest for their dialogues": (shares, False, "{:.1f}% of the dialogue's characters"),
+        "Most turns": (turns, False, "{:,} turns"),
+    }
+    found = {}
+    for name, (values, ascending, how) in ways.items():
+        ranked = frame.assign(value=values).sort_values(["value", "fname"], ascending=[ascending, True]).head(n)
+        columns = (ranked["fname"], ranked["value"].map(how.format), ranked["dialogue"], ranked["summary"])
+        found[name] = list(zip(*columns, strict=True))
+    return found
+
+
+def spread(items: Sequence[Item], n: int) -> list[Item]:
+    """At most `n` items, taken at even distances."""
+    return [items[len(items) * i // n] for i in range(n)] if len(items) > n else list(items)
+
+
+def changed_lines(before: str, after: str) -> list[tuple[str, str]]:
+    """The lines of a text that changed, before and after; the whole text where lines came or went."""
+    old, new = before.split("\n"), after.split("\n")
+    if len(old) != len(new):
+        return [(before, after)]
+    return [(was, is_now) for was, is_now in zip(old, new, strict=True) if was != is_now]
 
 
 def most_cleaned(raw: pd.DataFrame, clean: pd.DataFrame, n: int = 6) -> list[tuple[str, str, str]]:

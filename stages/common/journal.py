@@ -1,0 +1,75 @@
+"""Lines that several processes append to one file at once; a killed one leaves whole lines behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from filelock import FileLock
+
+from stages.common.files import write_text
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """A file of lines. All but `path` is to be used inside `with journal.locked():`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.001)
+        self._file: FileIO | None = None
+        self._end = 0
+        self._lines = 0
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from the file."""
+        if not self.path.parent.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            yield
+
+    def read_new(self) -> list[tuple[int, bytes]]:
+        """The numbered lines that others wrote since the last call; all of them where somebody replaced the file.
+
+        A last line without an end was torn by a process that was killed, since no other writes now: it is cut off.
+        """
+        file = self._current()
+        file.seek(self._end)
+        *lines, torn = file.read().split(b"\n")
+        numbered = list(enumerate(lines, self._lines + 1))
+        self._advance(lines)
+        if torn:
+            file.truncate(self._end)
+            log.info("%s: cut off a torn last line of %d bytes", self.path, len(torn))
+        return numbered
+
+    def append(self, line: str) -> None:
+        """Add a line, once `read_new` has told what others wrote; it is in the file when this returns."""
+        data = line.encode()
+        self._current().write(data + b"\n")
+        self._advance([data])
+
+    def replace(self, lines: list[str]) -> None:
+        """Write the file whole."""
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
+
+    def _current(self) -> FileIO:
+        """The file that is at the path now; the one held open keeps its inode, so that a new file has another."""
+        if (
+            self._file is None
+            or not self.path.exists()
+            or not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        ):
+            self._file = self.path.open("a+b", buffering=0)
+            self._end = self._lines = 0
+        return self._file
+
+    def _advance(self, lines: list[bytes]) -> None:
+        self._end += sum(len(line) + 1 for line in lines)
+        self._lines += len(lines)

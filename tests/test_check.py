@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages.check import main
+from stages.common import tables
+from stages.common.errors import UserError
+from stages.common.tables import read_table, write_table
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = {split: read_table(ROOT / f"data/sample/{split}.csv", "test") for split in ("train", "dev", "test")}
+OUTPUTS = [Path("data/checked") / f"{name}.csv" for name in ("train", "dev", "test", "removed", "warnings")]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with parameters, and clean tables of eight, four and four rows of the sample."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for split, rows in (("train", 8), ("dev", 4), ("test", 4)):
+        write_table(SAMPLE[split].head(rows), Path(f"data/clean/{split}.csv"))
+    return tmp_path
+
+
+def configure(**settings: object) -> None:
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    params["check"].update(settings)
+    yaml.dump(params, Path("params.yaml"))
+
+
+def add(split: str, **row: str) -> None:
+    """Add a row to a clean table: the first one with changes."""
+    path = Path(f"data/clean/{split}.csv")
+    table = read_table(path, "test")
+    write_table(pd.concat([table, table.head(1).assign(**row)]), path)
+
+
+def read(name: str) -> list[list[str]]:
+    table = pd.read_csv(f"data/checked/{name}.csv", dtype=str)
+    assert list(table) == ["fname", "table", "check", "detail"]
+    return [[str(value) for value in row] for row in table.to_numpy()]
+
+
+def metrics() -> dict[str, dict[str, int]]:
+    return dict(json.loads(Path("metrics/data/checks.json").read_text(encoding="utf-8")))
+
+
+def dialogue(split: str, row: int) -> str:
+    return str(SAMPLE[split]["dialogue"][row])
+
+
+def test_good_tables_pass_unchanged(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    main()
+    for split in ("train", "dev", "test"):
+        assert Path(f"data/checked/{split}.csv").read_bytes() == Path(f"data/clean/{split}.csv").read_bytes()
+    for name in ("removed", "warnings"):
+        assert Path(f"data/checked/{name}.csv").read_text() == "fname,table,check,detail\n"
+    checks = dict.fromkeys(
+        (
+            "personal_data",
+            "empty_summary",
+            "long_summary",
+            "unknown_speaker",
+            "not_korean",
+            "first_speaker",
+            "near_duplicates",
+        ),
+        0,
+    )
+    held_out = {"rows": 4, "kept": 4, **checks}
+    train = {"rows": 8, "kept": 8, "exact_duplicates": 0, "leakage": 0, **checks}
+    assert metrics() == {"train": train, "dev": held_out, "test": held_out}
+    assert caplog.messages == [
+        "check: 0 rows removed, 0 warnings; see data/checked/removed.csv and warnings.csv",
+    ]
+
+
+def test_repeated_and_leaked_rows_of_train_are_removed(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add("train", fname="again")
+    add("train", fname="other_summary", summary="다른 요약입니다.")
+    add("train", fname="leak", dialogue=dialogue("dev", 2).replace("#Person1#", "#Person3#"))
+    add("train", fname="near", dialogue=dialogue("train", 3) + " 그래요.")
+    caplog.set_level("INFO")
+    main()
+    kept = list(pd.read_csv("data/checked/train.csv")["fname"])
+    assert kept == [*SAMPLE["train"]["fname"].head(8), "other_summary", "near"]
+    dev = SAMPLE["dev"]["fname"][2]
+    assert read("removed") == [
+        ["again", "train", "exact_duplicates", "dialogue and summary are those of train row train_0"],
+        ["leak", "train", "leakage", f"dialogue is like that of dev row {dev}, similarity 1.00"],
+    ]
+    warnings = read("warnings")
+    assert [row[:3] for row in warnings] == [
+        ["other_summary", "train", "near_duplicates"],
+        ["near", "train", "near_duplicates"],
+    ]
+    assert warnings[0][3] == "dialogue is like that of train row train_0, similarity 1.00"
+    assert re.fullmatch(r"dialogue is like that of train row \S+, similarity 0\.9\d", warnings[1][3])
+    train = metrics()["train"]
+    assert (train["rows"], train["kept"]) == (12, 10)
+    assert (train["exact_duplicates"], train["leakage"], train["near_duplicates"]) == (1, 1, 2)
+    assert caplog.messages == [
+        "data/clean/train.csv: check.exact_duplicates: 1 of 12 rows, 1 removed",
+        "data/clean/train.csv: check.leakage: 1 of 12 rows, 1 removed",
+        "data/clean/train.csv: check.near_duplicates: 2 of 12 rows, 0 removed",
+        "check: 2 rows removed, 2 warnings; see data/checked/removed.csv and warnings.csv",
+    ]
+
+
+def test_near_duplicates_are_removed_on_demand(project: Path) -> None:
+    configure(near_duplicates="remove")
+    add("train", fname="near", dialogue=dialogue("train", 3) + " 그래요.")
+    add("train", fname="nearer", dialogue=dialogue("train", 3) + " 그래요!")
+    main()
+    assert Path("data/checked/train.csv").read_bytes() == b"".join(
+        Path("data/clean/train.csv").read_bytes().partition(b"near,")[:1]
+    )
+    assert [row[:3] for row in read("removed")] == [
+        ["near", "train", "near_duplicates"],
+        ["nearer", "train", "near_duplicates"],
+    ]
+
+
+def test_the_threshold_is_a_parameter(project: Path) -> None:
+    words = dialogue("train", 3).split(" ")
+    add("train", fname="near", dialogue=" ".join([*words[:-4], "아주", "다른", "말로", "끝나요."]))
+    configure(near_duplicate_threshold=1.0)
+    main()
+    assert metrics()["train"]["near_duplicates"] == 0
+    configure(near_duplicate_threshold=0.5)
+    main()
+    assert metrics()["train"]["near_duplicates"] == 1
+
+
+def test_dev_and_test_keep_rows_that_are_alike(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configure(near_duplicates="remove")
+    add("test", fname="like_dev", dialogue=dialogue("dev", 1))
+    caplog.set_level("INFO")
+    main()
+    assert Path("data/checked/test.csv").read_bytes() == Path("data/clean/test.csv").read_bytes()
+    dev = SAMPLE["dev"]["fname"][1]
+    assert read("warnings") == [
+        ["like_dev", "test", "near_duplicates", f"dialogue is like that of dev row {dev}, similarity 1.00"]
+    ]
+    assert caplog.messages[0] == (
+        "data/clean/test.csv: check.near_duplicates: 1 of 5 rows, 0 removed; rows of dev and test never are"
+    )
+
+
+@pytest.mark.parametrize("check", ["exact_duplicates", "leakage", "near_duplicates"])
+def test_a_check_may_stop_the_run_or_be_ignored(project: Path, check: str) -> None:
+    add("train", fname="again", dialogue=dialogue("dev" if check == "leakage" else "train", 0))
+    configure(exact_duplicates="ignore", leakage="ignore", near_duplicates="ignore")
+    main()
+    assert len(pd.read_csv("data/checked/train.csv")) == 9
+    assert check not in metrics()["train"]
+    before = [path.read_bytes() for path in OUTPUTS]
+
+    configure(**{check: "stop"})
+    with pytest.raises(UserError) as error:
+        main()
+    assert re.fullmatch(
+        rf"data/clean/train\.csv: row again: dialogue \S.*; mend the row in data\.source's table, or set "
+        rf"check\.{check} to warn or remove",
+        str(error.value),
+    )
+    assert [path.read_bytes() for path in OUTPUTS] == before
+    assert sorted(path.name for path in Path("data").iterdir()) == ["checked", "clean"]
+
+
+def test_personal_data_stands_in_no_output_but_the_tables(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    add("train", fname="private", dialogue="#Person1#: 번호가 뭐예요?\n#Person2#: 010-9876-5432예요.", summary="통화")
+    main()
+    assert read("warnings") == [["private", "train", "personal_data", "dialogue has 1 PhoneNumber"]]
+    for path in (*OUTPUTS[1:], Path("metrics/data/checks.json")):
+        assert "9876" not in path.read_text(encoding="utf-8")
+    assert "9876" not in caplog.text
+    assert "9876" in OUTPUTS[0].read_text(encoding="utf-8")
+
+    configure(personal_data="mask")
+    main()
+    assert "#Person2#: #PhoneNumber#예요." in OUTPUTS[0].read_text(encoding="utf-8")
+    assert "9876" not in OUTPUTS[0].read_text(encoding="utf-8")
+
+
+def test_a_table_of_which_no_row_stays(project: Path) -> None:
+    leak = SAMPLE["train"].head(1).assign(dialogue=dialogue("dev", 0))
+    write_table(leak, Path("data/clean/train.csv"))
+    with pytest.raises(
+        UserError, match=r"^data/clean/train\.csv: the checks remove every row, the last by check\.leakage; "
+    ):
+        main()
+    assert not Path("data/checked").exists()
+
+
+def test_batches_make_no_difference(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(near_duplicates="remove")
+    for place in range(5):
+        add("train", fname=f"near_{place}", dialogue=dialogue("train", place) + " 그래요.")
+    add("train", fname="again")
+    main()
+    whole = [path.read_bytes() for path in OUTPUTS]
+    monkeypatch.setattr(tables, "BATCH", 2)
+    main()
+    assert [path.read_bytes() for path in OUTPUTS] == whole
+    assert len(read("removed")) == 6
+
+
+def test_nothing_of_the_sample_is_removed(project: Path) -> None:
+    for split, table in SAMPLE.items():
+        write_table(table, Path(f"data/clean/{split}.csv"))
+    main()
+    assert read("removed") == []

@@ -1,0 +1,27 @@
+"""The answers that the repository comes with fit its sample, its prompts and its parameters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages import check, clean, ingest, paraphrase, synthesize
+from stages.common.params import load_params
+from stages.common.tables import read_table
+from tests.fake_openai import ROOT, Workspace
+
+
+def test_the_default_run_asks_for_nothing_and_rejects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed prompt, cleaning rule or sample row needs new answers: without a key, the run would stop."""
+    Workspace(tmp_path, monkeypatch)
+    for name in ("sample", "rules", "answers"):
+        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
+    for stage in (ingest, clean, check, paraphrase, synthesize):
+        stage.main()
+    augment = load_params().augment
+    for path, n in ((paraphrase.OUTPUT, augment.paraphrase.n), (synthesize.OUTPUT, augment.synthesize.n)):
+        assert len(read_table(path, "train", allow_empty=True)) == n
+        assert json.loads(path.with_suffix(".json").read_text())["rejected"] == {}
