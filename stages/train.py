@@ -19,10 +19,11 @@ from trl import SFTConfig
 from stages.common.adapter import save_adapter, target_modules
 from stages.common.checkpoints import MarkComplete, is_last, last_checkpoint, run_folder
 from stages.common.errors import UserError, run_stage
-from stages.common.files import read_json, remove, replacing, write_json
+from stages.common.files import read_json, remove, replacing, write_json, write_text
 from stages.common.lora import use_lora_linear
 from stages.common.memory import budget, count_layers, dequantise_base, make_plan
 from stages.common.model import compute_dtype, load_base, load_tokenizer
+from stages.common.model_card import Training, model_card
 from stages.common.packing import TrainingRow
 from stages.common.params import Params, load_params
 from stages.common.preview import Preview
@@ -37,6 +38,11 @@ DEV = Path("data/checked/dev.csv")
 ADAPTER = Path("models/adapter")
 LOGS = Path("models/training")
 SPEED = Path("metrics/train/speed.json")
+
+SECTIONS = {"seed", "quantization", "prompt", "lora", "train"}
+"""What a training reads of params.yaml."""
+WITHOUT_EFFECT = {"train": {"preview_samples", "save_total_limit"}}
+"""Of these the ones that leave the adapter as it is; what reads it need not run again for them."""
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +152,7 @@ def main() -> None:
     base = read_json(MANIFEST)
     settings = prompt_settings(params, train, base)
     train = without_examples(train, settings.examples)
-    identity = params.model_dump(include={"seed", "quantization", "prompt", "lora", "train"})
+    identity = params.model_dump(include=SECTIONS)
     identity["max_new_tokens"] = params.decoding.max_new_tokens
     run = run_folder(identity, [TRAIN, DEV, MANIFEST])
     checkpoint = last_checkpoint(run)
@@ -213,6 +219,14 @@ def main() -> None:
         adapter.mkdir()
         save_adapter(trainer.model, adapter, base.get("repo", base["name"]))
         settings.save(adapter)
+        training = Training(
+            rows=train["source"].value_counts().to_dict(),
+            dev_rows=len(dev),
+            best_step=trainer.state.best_global_step,
+            eval_loss=trainer.state.best_metric,
+            parameters=params.model_dump(include=SECTIONS, exclude=WITHOUT_EFFECT),
+        )
+        write_text(adapter / "README.md", model_card(base, training))
     if speed.steps:
         report = speed.report(trainer.state.num_input_tokens_seen)
         write_json(SPEED, report)

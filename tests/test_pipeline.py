@@ -61,7 +61,7 @@ def test_a_stage_depends_on_exactly_the_modules_it_imports(name: str) -> None:
 
 def test_every_stage_script_is_declared() -> None:
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert scripts - set(STAGES) == {"compare", "demo", "show", "summarize"}  # they print or serve
+    assert scripts - set(STAGES) == {"compare", "demo", "export", "show", "summarize"}  # they print or serve
     assert all(STAGES[name]["cmd"] == f"python -m stages.{name}" for name in STAGES)
 
 

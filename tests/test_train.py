@@ -117,6 +117,7 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
     scores = ["eval/rouge1", "eval/rouge2", "eval/rougeL", "eval/final"]
     assert sorted(outputs()) == sorted(
         [
+            "models/adapter/README.md",
             "models/adapter/adapter_config.json",
             "models/adapter/adapter_model.safetensors",
             "models/adapter/prompt.json",
