@@ -37,6 +37,7 @@ def clone(with_llm: Clone) -> Clone:
     with_llm.restore()
     for split in ("train", "dev", "test"):
         (with_llm.folder / f"data/raw/{split}.csv").write_bytes(with_llm.bytes(f"data/sample/{split}.csv"))
+    (with_llm.folder / "dialogue.txt").write_text("#Person1#: 몇 시에 와?\n#Person2#: 세 시.\n", encoding="utf-8")
     return with_llm
 
 
@@ -47,8 +48,9 @@ def test_both_languages_have_the_same_commands() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands("README.md"))
 def test_command(command: str, clone: Clone, hub: FakeHub) -> None:
-    if command in ("make test", "make bench"):
-        # These tests are what `make test` runs, and the benchmarks are for the real model: make has the targets.
+    if command in ("make test", "make bench", "make demo", "make ablation"):
+        # These tests are what `make test` runs, the benchmarks are for the real model, the demo serves until it is
+        # stopped, and test_ablation.py runs all of an ablation: make has the targets.
         command += " --dry-run"
     if command.startswith(("dvc exp run -S", "dvc repro")):
         # The one before may have left its parameters; the comparisons after the first are with what it left.
