@@ -76,7 +76,9 @@ def attend(
     """The same on flat tensors: T x heads x head size in and out."""
     windowed = sliding_window is not None and longest > sliding_window
     equally_long = len(query) == longest * (len(bounds) - 1)
-    if query.is_cuda and equally_long and not windowed:
+    # Flash attention takes no float32.
+    flash = query.is_cuda and query.dtype is not torch.float32
+    if flash and equally_long and not windowed:
         # cuDNN's attention is twice as fast as the one below on an H100, but takes no rows of different lengths.
         states = [each.unflatten(0, (-1, longest)).transpose(1, 2) for each in (query, key, value)]
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
@@ -84,7 +86,7 @@ def attend(
                 states[0], states[1], states[2], is_causal=True, scale=scaling, enable_gqa=True
             )
         return batch.transpose(1, 2).flatten(0, 1)
-    if query.is_cuda:
+    if flash:
         window = (sliding_window - 1, 0) if windowed and sliding_window else (-1, 0)
         output = varlen_attn(
             query, key, value, bounds, bounds, longest, longest, scale=scaling, window_size=window, enable_gqa=True
@@ -98,11 +100,12 @@ def attend(
 
 
 def _attend_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """One row on the CPU, where PyTorch's fused attention takes twice as long, most of it in its backward pass."""
+    """One row by plain products: on a CPU, PyTorch's fused attention takes twice as long, most of it backwards."""
     length, heads, size = query.shape
     query, key, value = (each.transpose(0, 1) for each in (query, key, value))
     key, value = (each.repeat_interleave(heads // len(each), dim=0) for each in (key, value))
-    distance = torch.arange(length)[:, None] - torch.arange(length)
+    places = torch.arange(length, device=query.device)
+    distance = places[:, None] - places
     hidden = (distance < 0) | (distance >= (window or length))
     scores = (query @ key.transpose(1, 2)) * (size**-0.5 if scaling is None else scaling)
     weights = scores.float().masked_fill(hidden, -math.inf).softmax(dim=-1).to(value.dtype)
