@@ -29,7 +29,7 @@ from stages.common.tables import read_table
 
 MANIFEST = Path("models/base.json")
 ADAPTER = Path("models/adapter")
-DEV = Path("data/clean/dev.csv")
+DEV = Path("data/checked/dev.csv")
 DECODING = Path("metrics/eval/decoding.json")
 PREDICTIONS = Path("data/predictions/dev.csv")
 

@@ -73,7 +73,9 @@ def test_a_value_out_of_range_stops_the_first_stage_with_one_line(clone: Clone) 
 def test_a_queued_run_finds_the_key_and_leaves_no_checkpoints(clone: Clone, llm: FakeOpenAI) -> None:
     """It works in a copy of the repository that has neither `.env` nor weights."""
     before = len(llm.requests)
-    clone.dvc("exp", "run", "--queue", "-S", "lora.r=2", "-S", "augment.paraphrase.n=2")
+    # At another temperature nothing is answered yet.
+    settings = ["lora.r=2", "augment.paraphrase.n=2", "augment.llm.temperature=0.5"]
+    clone.dvc("exp", "run", "--queue", *(f"--set-param={setting}" for setting in settings))
     clone.dvc("queue", "start")
     status = clone.wait_for_queue()
     assert status.count("Success") == 1, status

@@ -278,7 +278,7 @@ def command(stage: str) -> subprocess.CompletedProcess[str]:
 def test_parameters_of_the_repository() -> None:
     loaded = load_params(ROOT / "params.yaml")
     assert loaded.model.name == "gemma3-270m"
-    assert (loaded.augment.paraphrase.n, loaded.augment.synthesize.n) == (0, 0)
+    assert (loaded.augment.paraphrase.n, loaded.augment.synthesize.n) == (24, 12)
     with pytest.raises(ValueError, match="frozen"):
         loaded.lora.r = 8
 

@@ -33,12 +33,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="module")
-def clone(with_llm: Clone) -> Clone:
+def clone(with_llm: Clone) -> Iterator[Clone]:
     with_llm.restore()
     for split in ("train", "dev", "test"):
         (with_llm.folder / f"data/raw/{split}.csv").write_bytes(with_llm.bytes(f"data/sample/{split}.csv"))
-    (with_llm.folder / "dialogue.txt").write_text("#Person1#: 몇 시에 와?\n#Person2#: 세 시.\n", encoding="utf-8")
-    return with_llm
+    own = with_llm.folder / "dialogue.txt"
+    own.write_text("#Person1#: 몇 시에 와?\n#Person2#: 세 시.\n", encoding="utf-8")
+    yield with_llm
+    own.unlink(missing_ok=True)
 
 
 def test_both_languages_have_the_same_commands() -> None:

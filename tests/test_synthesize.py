@@ -267,6 +267,7 @@ def test_table_without_topics_lets_the_model_choose(workspace: Workspace, server
 
 
 def test_n_0_writes_the_header_only(workspace: Workspace) -> None:
+    workspace.set_params({"augment.synthesize.n": 0})
     process = workspace.run("synthesize")
     assert (process.returncode, process.stdout) == (0, "")
     assert process.stderr == (
