@@ -88,7 +88,7 @@ def rewritten(origin: Row, new: Generated, quality: Quality) -> Row:
 
 
 def keep_good(
-    origins: Sequence[Row], texts: Sequence[str], quality: Quality, novelty: Novelty
+    origins: Sequence[Row], texts: Sequence[str | None], quality: Quality, novelty: Novelty
 ) -> tuple[list[Row], list[Rejection]]:
     """Sort the answers for the origins into rows to use and rejected ones."""
 

@@ -127,7 +127,7 @@ def written(plan: Plan, new: Generated, quality: Quality) -> Row:
 
 
 def keep_good(
-    plans: Sequence[Plan], texts: Sequence[str], quality: Quality, novelty: Novelty
+    plans: Sequence[Plan], texts: Sequence[str | None], quality: Quality, novelty: Novelty
 ) -> tuple[list[Row], list[Rejection]]:
     """Sort the answers for the plans into rows to use and rejected ones."""
 

@@ -175,8 +175,9 @@ class Workspace:
         self.set_params({})
 
     def set_params(self, changes: dict[str, Any]) -> None:
-        """Write params.yaml as the repository has it, with some dotted keys changed."""
+        """Write params.yaml as the repository has it, with some dotted keys changed; a missing key is an error."""
         params = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        params["augment"]["llm"]["without_key"] = "stop"
         for key, value in changes.items():
             *sections, name = key.split(".")
             section = params

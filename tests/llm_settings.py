@@ -11,4 +11,4 @@ from tests.fake_openai import ROOT
 def llm_settings(**changes: Any) -> Llm:
     """The repository's settings with some changed; `base_url` has to be among them."""
     defaults = read_yaml(ROOT / "params.yaml")["augment"]["llm"]
-    return Llm(**(defaults | {"timeout": 20.0} | changes))
+    return Llm(**(defaults | {"timeout": 20.0, "without_key": "stop"} | changes))

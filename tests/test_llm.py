@@ -182,6 +182,27 @@ def test_missing_key(
     assert server.requests == []
 
 
+def test_without_a_key_what_is_not_answered_is_left_out_and_said(
+    server: FakeOpenAI,
+    settings: Callable[..., Llm],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ask("paraphrase", questions("나"), settings(), Answers(path))
+    monkeypatch.delenv("UPSTAGE_API_KEY")
+    answers = Answers(path)
+    with caplog.at_level(logging.INFO):
+        found = ask("paraphrase", questions("가", "나", "다"), settings(without_key="skip"), answers)
+    assert found == [None, "답: 나", None]
+    assert asked(server) == ["나"]
+    assert answers.usage().answers == 1
+    assert caplog.messages[-1] == (
+        "paraphrase: UPSTAGE_API_KEY is not set: 2 answers that data/answers does not hold are left out; put it in "
+        ".env and run `dvc repro --force paraphrase` to ask for them"
+    )
+
+
 AGAIN = "; what was answered is kept, run again to go on"
 NO_COMPLETION = "its answer is not a chat completion; the address of an OpenAI-compatible server mostly ends in /v1"
 QUOTING = json.dumps({"error": {"message": f"bad request\nby {KEY}"}})

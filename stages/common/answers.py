@@ -74,6 +74,9 @@ class Answers:
     def __getitem__(self, key: str) -> Answer:
         return self._answers[key]
 
+    def get(self, key: str) -> Answer | None:
+        return self._answers.get(key)
+
     def add(self, key: str, answer: Answer) -> None:
         """Keep an answer, in the file too before this returns."""
         with self._file.locked():

@@ -98,14 +98,19 @@ def find_object(text: str, *keys: str) -> dict[str, Any] | None:
 
 def sift(
     sources: Iterable[Source],
-    answers: Iterable[str],
+    answers: Iterable[str | None],
     to_row: Callable[[Source, Generated], Row],
     origin: Callable[[Source], str],
 ) -> tuple[list[Row], list[Rejection]]:
-    """Make a row of each source and its answer; `to_row` may reject what was read, `origin` names the source's row."""
+    """Make a row of each source that has an answer.
+
+    `to_row` may reject what was read, `origin` names the source's row.
+    """
     rows: list[Row] = []
     rejections: list[Rejection] = []
     for source, answer in zip(sources, answers, strict=True):
+        if answer is None:
+            continue
         dialogue, summary = answer, ""
         try:
             new = read_generated(answer)

@@ -39,7 +39,7 @@ def ask(
     settings: Llm,
     answers: Answers,
     fields: Sequence[str] = (),
-) -> list[str]:
+) -> list[str | None]:
     """Answer each conversation, from `answers` or by the server, whose answers are added to `answers`.
 
     Args:
@@ -51,11 +51,12 @@ def ask(
         fields: the texts that the JSON object of an answer holds; a server that can is held to them.
 
     Returns:
-        One text per conversation, in their order. One that was cut off at max_tokens twice is among them.
+        One text per conversation, in their order. One that was cut off at max_tokens twice is among them; None stands
+        for one that is not answered for lack of a key.
 
     Raises:
-        UserError: there is no key, the server cannot be reached or refuses, or a limit of `augment.llm` is reached;
-            what was answered is kept.
+        UserError: there is no key and `augment.llm.without_key` is stop, the server cannot be reached or refuses, or a
+            limit of `augment.llm` is reached; what was answered is kept.
     """
     check_budget(settings)
     if isinstance(conversations, Iterator):
@@ -63,16 +64,18 @@ def ask(
     keys = [key for key, _ in _requests(conversations, settings)]
     answers.use(keys)
     missing = sum(key not in answers for key in keys)
-    if missing:
-        server = Server(settings, _find_key(stage, settings, missing), fields)
+    key = _find_key(stage, settings, missing) if missing else None
+    if missing and (key or not settings.api_key_env):
+        server = Server(settings, key, fields)
         waiting = ((key, request) for key, request in _requests(conversations, settings) if key not in answers)
         with tqdm(total=missing, desc=stage, unit="request") as progress:
             asyncio.run(_ask_all(waiting, server, settings, answers, progress))
         _report(stage, keys, missing, server, settings, answers)
-    cut_off = sum(answers[key].finish_reason == "length" for key in keys)
+    kept = [answers.get(key) for key in keys]
+    cut_off = sum(answer is not None and answer.finish_reason == "length" for answer in kept)
     if cut_off:
         log.info("%s: %d answers are cut off at augment.llm.max_tokens = %d", stage, cut_off, settings.max_tokens)
-    return [answers[key].text for key in keys]
+    return [None if answer is None else answer.text for answer in kept]
 
 
 def plan(stage: str, conversations: Iterable[list[Message]], settings: Llm, answers: Answers) -> str:
@@ -114,10 +117,19 @@ def _find_key(stage: str, settings: Llm, missing: int) -> str | None:
     if not name:
         return None
     key = read_key(name)
-    if key is None:
+    if key is None and settings.without_key == "stop":
         raise UserError(
             f"{name} is not set and {missing} answers are to be asked for; "
             f"put it in .env (see .env.example), or set augment.{stage}.n: 0"
+        )
+    if key is None:
+        log.warning(
+            "%s: %s is not set: %d answers that data/answers does not hold are left out; "
+            "put it in .env and run `dvc repro --force %s` to ask for them",
+            stage,
+            name,
+            missing,
+            stage,
         )
     return key
 

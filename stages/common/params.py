@@ -121,6 +121,8 @@ class Llm(Section):
         ),
     ]
     """The variable of .env, or of the environment, that holds the key; "" sends none."""
+    without_key: Literal["skip", "stop"]
+    """Where that variable is not set: leave out what is not answered in data/answers, or stop."""
     temperature: Annotated[float, Field(ge=0, le=2)]
     """Sampling temperature."""
     max_tokens: Positive
