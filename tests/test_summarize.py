@@ -4,6 +4,7 @@ import io
 import re
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,10 @@ from stages.common.cleaning import clean_dialogue, load_rules
 from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.files import write_json
+from stages.common.params import load_params
+from stages.common.summariser import Summariser
 from stages.common.tables import read_table, write_table
+from stages.common.typos import fix_typos
 from tests.tiny_project import ROOT, configure
 
 TEST = Path("data/checked/test.csv")
@@ -31,8 +35,9 @@ def finished(tiny_project: Path) -> pd.DataFrame:
     )
     train.main()
     rules, table = load_rules(ROOT / "data/rules/denoise.csv"), read_table(TEST, "test")
-    clean = [clean_dialogue(text, rules, fix_spacing=True) for text in table["dialogue"]]
-    write_table(table.assign(dialogue=clean), TEST)
+    clean = partial(clean_dialogue, rules=rules, fix_spacing=True)
+    corrected = fix_typos([clean(text) for text in table["dialogue"]], load_params().clean.typo_threshold, clean)
+    write_table(table.assign(dialogue=[text for text, _ in corrected]), TEST)
     write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=24, num_beams=2))})
     infer.main()
     return read_table(TEST, "test").merge(
@@ -55,6 +60,13 @@ def test_one_dialogue_is_summarised_as_infer_does(
     Path("mine.txt").write_text("\ufeff" + finished["dialogue"][1].replace("\n", " \r\n") + "\n", encoding="utf-8")
     run(monkeypatch, "mine.txt")
     assert capsys.readouterr().out == finished["summary"][1] + "\n"
+
+
+def test_a_dialogue_is_cleaned_as_the_tables_are(finished: pd.DataFrame) -> None:
+    summariser = Summariser.load(load_params())
+    assert summariser.clean("Person1:  몇일 걸려?\r\n#Person2#: 사흘이요 .", "here") == (
+        "#Person1#: 며칠 걸려?\n#Person2#: 사흘이요."
+    )
 
 
 def test_a_table_is_summarised_as_infer_does(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stages.common.answering import answer_all
@@ -13,8 +14,9 @@ from stages.common.dialogue import parse_turns
 from stages.common.errors import UserError
 from stages.common.files import read_json
 from stages.common.generation import TransformersWriter
+from stages.common.hangul import hangul_share
 from stages.common.params import Params
-from stages.common.postprocess import hangul_share, process
+from stages.common.postprocess import process
 from stages.common.writers import ADAPTER, MANIFEST, load_writer
 
 DECODING = Path("metrics/eval/decoding.json")
@@ -50,7 +52,13 @@ class Summariser:
         Raises:
             UserError: it has no turn; the message begins with `where`.
         """
-        dialogue = clean_dialogue(text, self.rules, fix_spacing=self.params.clean.fix_spacing)
+        settings = self.params.clean
+        clean = partial(clean_dialogue, rules=self.rules, fix_spacing=settings.fix_spacing)
+        dialogue = clean(text)
+        if settings.fix_typos:
+            from stages.common.typos import fix_typos  # loads a language model, which not every run needs
+
+            [(dialogue, _)] = fix_typos([dialogue], settings.typo_threshold, clean)
         if not any(turn.text for turn in parse_turns(dialogue)):
             raise UserError(f"{where}: no turn; begin each with #Person1#: or #Person2#: on a line of its own")
         return dialogue
