@@ -10,6 +10,7 @@ of the same search. Results are printed, and with --output written as JSON, afte
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import random
 import time
@@ -22,8 +23,9 @@ import bitsandbytes as bnb
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 
+from benchmarks.random_models import SHAPES, random_model, replace_linear
 from stages.common.decode import decode
 from stages.common.decoding import Ending
 from stages.common.files import write_json
@@ -35,18 +37,6 @@ from stages.common.slots import grouped_attention
 MANIFEST = Path("models/base.json")
 ADAPTER = Path("models/adapter")
 SAMPLE = Path("data/sample/dev.csv")
-SOLAR = LlamaConfig(
-    vocab_size=32_000,
-    hidden_size=4096,
-    intermediate_size=14_336,
-    num_hidden_layers=48,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    max_position_embeddings=4096,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
 NEVER = -1
 """A stop token that no model writes: random weights would stop anywhere."""
 
@@ -169,9 +159,14 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens
     """The arms on random weights of SOLAR's shape, in 4 bits and dequantised."""
     draw = random.Random(0)
     lengths = [min(1400, max(700, round(draw.gauss(1050, 120)))) for _ in range(rows)]
-    prompts = [[1, *(draw.randrange(3, SOLAR.vocab_size) for _ in range(length - 1))] for length in lengths]
+    prompts = [
+        [1, *(draw.randrange(3, SHAPES["solar-10b"].vocab_size) for _ in range(length - 1))] for length in lengths
+    ]
     report = Report(Work(prompts, NEVER, 0, new_tokens), report_to)
-    model = adapted(random_model(layers))
+    config = copy.deepcopy(SHAPES["solar-10b"])
+    config.num_hidden_layers = layers
+    model = adapted(random_model(config, nf4=True))
+    free()
     report.arm("plain, 4 bits", 1, lambda work: plain(model, work, 1, 32))
     adapter = get_peft_model_state_dict(model)
     base = model.unload()
@@ -186,36 +181,6 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens
     report.arm("plain, bf16", 1, lambda work: plain(ready, work, 1, 32))
 
 
-def random_model(layers: int) -> PreTrainedModel:
-    """Random weights in NF4, on the GPU if there is one."""
-    set_seed(0)
-    SOLAR.num_hidden_layers = layers
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        torch.set_default_dtype(torch.bfloat16)
-        model: PreTrainedModel = LlamaForCausalLM(SOLAR).eval()
-        torch.set_default_dtype(torch.float32)
-    replace_linear(model, torch.nn.Linear, four_bit)
-    free()
-    return model
-
-
-def four_bit(linear: torch.nn.Linear) -> torch.nn.Module:
-    """The same layer in NF4 with double quantisation."""
-    small: torch.nn.Module = bnb.nn.Linear4bit(
-        linear.in_features,
-        linear.out_features,
-        bias=False,
-        compute_dtype=torch.bfloat16,
-        compress_statistics=True,
-        quant_type="nf4",
-        device="meta",
-    )
-    small.weight = bnb.nn.Params4bit(
-        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
-    ).to(linear.weight.device)
-    return small
-
-
 def dequantise(model: PreTrainedModel) -> None:
     """Hold the same weights in bf16, in place."""
 
@@ -226,13 +191,6 @@ def dequantise(model: PreTrainedModel) -> None:
         return linear
 
     replace_linear(model, bnb.nn.Linear4bit, whole)
-
-
-def replace_linear(model: PreTrainedModel, kind: type, make: Callable[[Any], torch.nn.Module]) -> None:
-    """Replace all linear layers of a kind but the output embedding, one by one."""
-    for name, module in list(model.named_modules()):
-        if type(module) is kind and module is not model.get_output_embeddings():
-            model.set_submodule(name, make(module))
 
 
 def adapted(model: PreTrainedModel, state: dict[str, torch.Tensor] | None = None, autocast: bool = True) -> PeftModel:

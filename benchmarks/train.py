@@ -20,47 +20,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import bitsandbytes
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from benchmarks.random_models import SHAPES, random_model
 from stages.common.attention import PACKED, use_attention
 from stages.common.fused import fuse, refresh
 from stages.common.lora import use_lora_linear
 from stages.common.loss import token_losses
+from stages.common.memory import trainable
 from stages.common.packing import IGNORED, TrainingRow, pack, split
 
-SHAPES: dict[str, PreTrainedConfig] = {
-    "solar-10b": LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=48,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=32000,
-        max_position_embeddings=4096,
-    ),
-    "llama3-8b": LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        max_position_embeddings=8192,
-    ),
-    "qwen2-5-7b": Qwen2Config(
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        vocab_size=152064,
-        max_position_embeddings=8192,
-    ),
-}
 WARM_UP, STEPS = 2, 5
 
 
@@ -110,22 +82,11 @@ def _row(prompt: int, completion: int, words: int, rng: random.Random) -> Traini
 
 def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     """The model with random weights and an adapter on all linear layers."""
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation="sdpa"
-        )
-    if arm.nf4:
-        for layer in model.model.layers:
-            for parent in (layer.self_attn, layer.mlp):
-                for name, linear in list(parent.named_children()):
-                    if isinstance(linear, torch.nn.Linear):
-                        setattr(parent, name, quantised(linear))
+    model = random_model(config, nf4=arm.nf4)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, use_lora_linear(lora) if arm.ours else lora)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    for parameter in trainable(adapted):
+        parameter.data = parameter.data.float()
     if arm.ours:
         use_attention(model, PACKED)
         fuse(model)
@@ -136,20 +97,6 @@ def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
         model.enable_input_require_grads()
     adapted.train()
     return adapted
-
-
-def quantised(linear: torch.nn.Linear) -> bitsandbytes.nn.Linear4bit:
-    layer = bitsandbytes.nn.Linear4bit(
-        linear.in_features,
-        linear.out_features,
-        bias=linear.bias is not None,
-        compute_dtype=torch.bfloat16,
-        quant_type="nf4",
-        device="meta",
-    )
-    layer.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4").cuda()
-    layer.bias = linear.bias
-    return layer
 
 
 def micro_batches(arm: Arm, rows: list[TrainingRow]) -> Iterator[list[TrainingRow]]:
@@ -190,7 +137,7 @@ def measure(arm: Arm, config: PreTrainedConfig, steps: list[list[TrainingRow]], 
     torch.cuda.empty_cache()
     model = build(config, arm)
     weights = count_weights(config)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
     loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if arm.ours else usual_loss
     times: list[float] = []
     torch.cuda.reset_peak_memory_stats()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.decoding import DecodingSettings
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import load_params
 from stages.common.prompt import PromptBuilder, PromptSettings

@@ -16,14 +16,15 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from stages.common.agreement import Agreement, agreement, expect
+from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError, run_stage
 from stages.common.files import read_json, replacing
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.merged import fold, is_merged, save_merged
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Params, load_params
-from stages.common.preview import spread
 from stages.common.prompt import PROMPT_FILE, PromptBuilder, PromptSettings
+from stages.common.sampling import spread
 from stages.common.submission import read_predictions
 from stages.common.tables import read_table
 

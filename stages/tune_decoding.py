@@ -21,8 +21,8 @@ from stages.common.generation import Limits, TransformersWriter, in_batches
 from stages.common.halving import best, search
 from stages.common.params import Decoding, load_params
 from stages.common.postprocess import process
-from stages.common.preview import spread
 from stages.common.rouge import morpheme_scores
+from stages.common.sampling import spread
 from stages.common.tables import read_table, references
 from stages.common.writers import load_writer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from stages.common import checkpoints
+from stages.common import fingerprint
 from stages.common.checkpoints import MarkComplete, is_last, last_checkpoint, run_folder
 
 SETTINGS = {"seed": 42, "lora": {"r": 16, "target_modules": ["q_proj"]}}
@@ -79,7 +79,7 @@ def test_another_version_of_a_library_has_another_folder(
     library: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_folder(SETTINGS, [data])
-    monkeypatch.setattr(checkpoints, "version", lambda name: "0.1" if name == library else version(name))
+    monkeypatch.setattr(fingerprint, "version", lambda name: "0.1" if name == library else version(name))
     assert run_folder(SETTINGS, [data]) != run
 
 

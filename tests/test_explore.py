@@ -24,6 +24,7 @@ from stages.common.cleaning import clean_dialogue, load_rules
 from stages.common.exploration import Findings
 from stages.common.files import write_json
 from stages.common.params import Prompt
+from stages.common.sampling import spread
 from stages.common.tables import write_table
 
 FOUND = ["fname", "table", "check", "detail"]
@@ -396,8 +397,8 @@ def test_extremes_rank_rows_and_order_ties_by_name() -> None:
 
 
 def test_spread_takes_items_evenly() -> None:
-    assert profile.spread(range(10), 3) == [0, 3, 6]
-    assert profile.spread("ab", 3) == ["a", "b"]
+    assert spread(10, 3) == [0, 3, 6]
+    assert ["ab"[position] for position in spread(2, 3)] == ["a", "b"]
 
 
 def test_changed_lines_pairs_lines_or_gives_the_whole_text() -> None:

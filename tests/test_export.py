@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stages import export, fetch_model, infer, train
+from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.files import remove, write_json
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation
 from stages.common.params import load_params
 from stages.common.postprocess import process

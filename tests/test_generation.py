@@ -10,10 +10,9 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedModel, set_seed
 
 from stages.common.decode import decode as decode_all
-from stages.common.decoding import ending
+from stages.common.decoding import DecodingSettings, ending
 from stages.common.files import write_json
 from stages.common.generation import (
-    DecodingSettings,
     Limits,
     Sampling,
     TransformersWriter,

@@ -13,9 +13,10 @@ import pytest
 
 from stages import infer, train
 from stages.common.adapters import find_adapter
+from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.files import read_json, write_json
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import load_params
 from stages.common.prompt import PromptBuilder, PromptSettings

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.common import postprocess
-from stages.common.postprocess import RULES, hangul_share, process, sentences
+from stages.common.hangul import hangul_share
+from stages.common.postprocess import RULES, process, sentences
 
 KOREAN = st.text(alphabet="가나다 요.?!…#Person12은는<think>/\n\"'3a", max_size=80)
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from stages.common.cleaning import clean_dialogue, clean_summary, load_rules
 from stages.common.dialogue import speakers
+from stages.common.hangul import hangul_share
 from stages.common.prediction_checks import (
     CHECKS,
     found,
-    hangul_share,
     invented,
     length,
     length_ratio,
@@ -142,5 +142,5 @@ def test_any_texts_are_checked(summary: str, dialogue: str) -> None:
 def test_health() -> None:
     # 2 + 6 characters beside the means of 4 and 4.
     assert length_ratio(["가나", "다라마바사아"], [["가나다라"], ["가나", "가나다라마바"]]) == 1
-    assert hangul_share(["#Person1#은 집에", "go 10:30"]) == 3 / 5
-    assert hangul_share(["", "#Person1#"]) == 0
+    assert hangul_share("#Person1#은 집에 go 10:30") == 3 / 5
+    assert hangul_share(" #Person1#") == 0

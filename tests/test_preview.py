@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.decoding import DecodingSettings
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Quantization
-from stages.common.preview import Preview, spread
+from stages.common.preview import Preview
 from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.rouge import morpheme_scores
+from stages.common.sampling import spread
 
 FNAMES = [f"dev_{i}" for i in range(5)]
 DIALOGUES = [f"#Person1#: {'안녕하세요. ' * (i + 1)}\n#Person2#: 네, {i}번입니다." for i in range(5)]

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from stages.common.hangul import hangul_share
 from stages.common.params import Quality
 from stages.common.quality import (
     Rejected,
-    korean_share,
     masks,
     require_faithful,
     require_kept,
@@ -89,8 +89,8 @@ def test_half_of_the_letters_are_hangul() -> None:
 
 
 def test_korean_share_counts_letters_outside_tags() -> None:
-    assert korean_share("#Person1#이 #Email#로 abc 보냅니다 123!") == 6 / 9
-    assert korean_share("#Person1# 123") == 0.0
+    assert hangul_share("#Person1#이 #Email#로 abc 보냅니다 123!") == 6 / 9
+    assert hangul_share("#Person1# 123") == 0.0
 
 
 def test_masks_are_counted_and_speakers_are_none() -> None:

@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import load_file
 
 from stages import fetch_model, train
+from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.files import remove
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import load_params
 from stages.common.prompt import Example, PromptBuilder, PromptSettings

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from stages import train, tune_decoding
-from stages.common.decoding import fixed_settings
+from stages.common.decoding import DecodingSettings, fixed_settings
 from stages.common.errors import UserError
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Decoding, load_params
 from stages.common.prompt import PromptBuilder, PromptSettings

@@ -8,9 +8,10 @@ from typing import Any
 
 from stages.common.decoding import DecodingSettings
 from stages.common.generation import Limits, Sampling, Writer, in_batches
+from stages.common.hangul import hangul_share
 from stages.common.params import Decoding
 from stages.common.partial import Journal
-from stages.common.postprocess import hangul_share, one_line, process
+from stages.common.postprocess import one_line, process
 from stages.common.rerank import most_agreed, most_korean
 
 TRIES = 4
@@ -48,12 +49,16 @@ def answer_all(
     """One answer a dialogue, in their order; with a journal, what a killed run wrote is taken from it."""
     lengths = [writer.prepare(dialogues) for writer in writers]
     # vLLM makes batches of its own; in ours a killed run loses what was under way.
-    own = Limits(ROWS_FOR_VLLM) if decoding.engine == "vllm" else None
+    limits = (
+        Limits(ROWS_FOR_VLLM)
+        if decoding.engine == "vllm"
+        else Limits(decoding.batch_size, decoding.max_tokens_per_batch)
+    )
     return in_batches(
         lambda rows: _answers(writers, [dialogues[row] for row in rows], settings, decoding, seed),
         lengths[0],
         room(settings, decoding),
-        own or Limits(decoding.batch_size, decoding.max_tokens_per_batch),
+        limits,
         label,
         journal,
     )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from stages.common.files import read_json, remove, sha256, write_json
+from stages.common.files import read_json, remove, write_json
+from stages.common.fingerprint import fingerprint
 from stages.common.paths import checkpoints_folder
 
 COMPLETE = "complete.json"
@@ -21,13 +19,7 @@ LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl
 
 def run_folder(settings: dict[str, Any], files: Sequence[Path]) -> Path:
     """The checkpoint folder of the training that these settings, input files and libraries define."""
-    identity = {
-        "settings": settings,
-        "files": {str(path): sha256(path) for path in files},
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return checkpoints_folder() / fingerprint[:16]
+    return checkpoints_folder() / fingerprint(settings, files, LIBRARIES)
 
 
 def last_checkpoint(run: Path) -> Path | None:

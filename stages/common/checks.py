@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.common.dialogue import MASK_OR_SPEAKER, SPEAKER, speakers
+from stages.common.dialogue import SPEAKER, speakers
 from stages.common.errors import UserError
+from stages.common.hangul import hangul_share, letters
 from stages.common.params import Check
 from stages.common.personal_data import mask_personal_data
-from stages.common.quality import korean_share
+from stages.common.quality import Row
 from stages.common.tables import Split
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _check_personal_data(row: Row, table: Split, findings: Findings) -> Row:
 
 def _empty_summary(row: Row, settings: Check) -> Iterator[str]:
     for column, text in _summaries(row):
-        if not _has_letters(text):
+        if not letters(text):
             yield f"{column} has no letters"
 
 
@@ -107,8 +106,8 @@ def _unknown_speaker(row: Row, settings: Check) -> Iterator[str]:
 
 def _not_korean(row: Row, settings: Check) -> Iterator[str]:
     for column, text in (("dialogue", row["dialogue"]), *_summaries(row)):
-        share = korean_share(text)
-        if share < settings.min_korean_share and _has_letters(text):
+        share = hangul_share(text)
+        if share < settings.min_korean_share and letters(text):
             yield f"{column} has {share:.2f} Hangul among its letters, below check.min_korean_share"
 
 
@@ -120,10 +119,6 @@ def _first_speaker(row: Row, settings: Check) -> Iterator[str]:
 def _summaries(row: Row) -> list[tuple[str, str]]:
     """The summaries of a row, each after its column; a test row may have none."""
     return [(column, text) for column, text in row.items() if column.startswith("summary") and text.strip()]
-
-
-def _has_letters(text: str) -> bool:
-    return any(char.isalpha() for char in MASK_OR_SPEAKER.sub("", text))
 
 
 ROW_CHECKS: dict[str, Callable[[Row, Check], Iterator[str]]] = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from stages.common.checks import Finding, Findings, Row
+from stages.common.checks import Finding, Findings
 from stages.common.near_duplicates import Index
+from stages.common.quality import Row
 from stages.common.tables import Split
 
 

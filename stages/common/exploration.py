@@ -24,9 +24,9 @@ from stages.common.profile import (
     percent_over,
     profile,
     quantiles,
-    spread,
     topic_words,
 )
+from stages.common.sampling import spread
 
 Frames = Mapping[tuple[str, str], pd.DataFrame]
 """Tables by split (train, dev, test) and version (raw, clean, merged, or a source of merged rows)."""
@@ -162,7 +162,7 @@ def typo_samples(raw: pd.DataFrame, clean: pd.DataFrame, apply_rules: Callable[[
     changed = both[both["dialogue_x"] != both["dialogue_y"]].itertuples(index=False, name=None)
     ruled = [(fname, apply_rules(before), after) for fname, before, after in changed]
     corrected = [row for row in ruled if row[1] != row[2]]
-    some = spread(corrected, n)
+    some = [corrected[row] for row in spread(len(corrected), n)]
     note = f"Typos were corrected in {len(corrected):,} training dialogues; the changed lines of {len(some):,}:"
     shown = {
         fname: Markup("\n").join(_diff(was, is_now) for was, is_now in changed_lines(before, after))
@@ -201,7 +201,8 @@ def augmented_samples(frames: Frames, few: int = 2) -> Markup:
     part = Markup()
     for name, frame in _augmented(frames):
         shown = {}
-        for fname, dialogue, summary in spread(_texts(frame.sort_values("fname")), few):
+        texts = _texts(frame.sort_values("fname"))
+        for fname, dialogue, summary in (texts[row] for row in spread(len(texts), few)):
             origin = fname.rpartition(".")[0]  # train_0.swap and train_0.para were made from train_0
             if origin in original.index:
                 shown[origin] = _row(*original.loc[origin, ["dialogue", "summary"]])

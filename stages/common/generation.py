@@ -20,17 +20,6 @@ from stages.common.prompt import PromptBuilder
 from stages.common.search import Beams, Chains, Search
 from stages.common.slots import grouped_attention
 
-__all__ = [
-    "DecodingSettings",
-    "Limits",
-    "Sampling",
-    "TransformersWriter",
-    "Writer",
-    "batches",
-    "in_batches",
-    "summarise",
-]
-
 T = TypeVar("T")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 

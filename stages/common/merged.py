@@ -7,8 +7,8 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
+from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
-from stages.common.generation import DecodingSettings
 from stages.common.prompt import PROMPT_FILE, PromptBuilder
 
 

@@ -18,7 +18,8 @@ HUB_LICENCES = {"apache-2.0", "mit", "gemma", "llama2", "llama3", "llama3.1", "l
 USAGE = """\
 from pathlib import Path
 
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.decoding import DecodingSettings
+from stages.common.generation import summarise
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import load_params
 from stages.common.prompt import PromptBuilder, PromptSettings

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stages.common.files import sha256
+from stages.common.fingerprint import fingerprint
 from stages.common.paths import partial_folder
 
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
@@ -49,11 +47,5 @@ class Journal:
 
 def journal_for(settings: Any, files: Sequence[Path], device: str) -> Journal:
     """The journal of the generation that these settings, input files, libraries and this device define."""
-    identity = {
-        "settings": settings,
-        "files": [[path.name, sha256(path)] for path in files],
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "device": device,
-    }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Journal(partial_folder() / f"{fingerprint[:16]}.jsonl")
+    name = fingerprint([settings, device], files, LIBRARIES)
+    return Journal(partial_folder() / f"{name}.jsonl")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from stages.common.dialogue import MASK_OR_SPEAKER
-
 Rule = Callable[[str], str]
 
 _THINKING = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
@@ -89,9 +87,3 @@ def sentences(text: str) -> list[str]:
     ['3.5점입니다.', '그래?', '네']
     """
     return _SENTENCE.findall(text)
-
-
-def hangul_share(text: str) -> float:
-    """Share of Hangul among the letters outside masks, from 0 to 1; 0 for a text without letters."""
-    letters = [char for char in MASK_OR_SPEAKER.sub("", text) if char.isalpha()]
-    return sum("가" <= char <= "힣" for char in letters) / max(len(letters), 1)

@@ -1,7 +1,7 @@
 """What ROUGE cannot see in a summary: who did what, facts out of nowhere, repetition, language and length.
 
 Each check says what it found in one row, or nothing. How often they are wrong on the references of data/sample is
-tested in tests/test_checks.py.
+tested in tests/test_prediction_checks.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from stages.common.dialogue import MASK_OR_SPEAKER, SPEAKER, parse_turns, speakers
+from stages.common.dialogue import SPEAKER, parse_turns, speakers
+from stages.common.hangul import hangul_share, letters
 
 Check = Callable[[str, str, Sequence[str]], list[str]]
 """From a summary, its dialogue and its references to what is wrong, in a few words each."""
@@ -79,8 +80,8 @@ def repeats(summary: str, dialogue: str, references: Sequence[str]) -> list[str]
 
 def not_korean(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
     """Less than 30% of the letters outside masks are Hangul: the model answered in another language."""
-    share = hangul_share([summary])
-    return [f"{share:.0%} Hangul"] if _letters(summary) and share < LEAST_HANGUL else []
+    share = hangul_share(summary)
+    return [f"{share:.0%} Hangul"] if letters(summary) and share < LEAST_HANGUL else []
 
 
 def length(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
@@ -111,16 +112,6 @@ def found(summary: str, dialogue: str, references: Sequence[str]) -> dict[str, l
 def length_ratio(summaries: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Characters of the summaries for each one of the references."""
     return sum(map(len, summaries)) / sum(fmean(map(len, row)) for row in references)
-
-
-def hangul_share(summaries: Sequence[str]) -> float:
-    """Share of Hangul among the letters outside masks, from 0 to 1; low where a model answers in English."""
-    letters = _letters(" ".join(summaries))
-    return sum("가" <= char <= "힣" for char in letters) / max(len(letters), 1)
-
-
-def _letters(text: str) -> list[str]:
-    return [char for char in MASK_OR_SPEAKER.sub("", text) if char.isalpha()]
 
 
 def _facts(text: str) -> list[str]:

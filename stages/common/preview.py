@@ -9,10 +9,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from stages.common.decoding import DecodingSettings
 from stages.common.files import write_text
-from stages.common.generation import DecodingSettings, summarise
+from stages.common.generation import summarise
 from stages.common.prompt import PromptBuilder
 from stages.common.rouge import morpheme_scores
+from stages.common.sampling import spread
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +69,3 @@ class Preview:
         """Copy the texts of all evaluations, in `step_NNNNNN.md`."""
         if self.folder.is_dir():
             shutil.copytree(self.folder, folder)
-
-
-def spread(length: int, n: int) -> list[int]:
-    """At most `n` positions spread evenly over `length` rows.
-
-    >>> spread(16, 4)
-    [0, 4, 8, 12]
-    """
-    n = min(n, length)
-    return [position * length // n for position in range(n)]

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,6 @@ import pandas as pd
 from stages.common.dialogue import MASK_OR_SPEAKER, MASKS, parse_turns, speakers
 from stages.common.figures import bins, percentages
 from stages.common.tables import references
-
-Item = TypeVar("Item")
 
 _MASK = re.compile(rf"#({'|'.join(MASKS)})#")
 _TAG = r"(?:#(?:Person|사람)\d+#|#[A-Za-z가-힣]+(?: [A-Za-z가-힣]+){0,2}#)"
@@ -154,11 +151,6 @@ def extremes(frame: pd.DataFrame, n: int = 2) -> dict[str, list[tuple[str, str, 
         columns = (ranked["fname"], ranked["value"].map(how.format), ranked["dialogue"], ranked["summary"])
         found[name] = list(zip(*columns, strict=True))
     return found
-
-
-def spread(items: Sequence[Item], n: int) -> list[Item]:
-    """At most `n` items, taken at even distances."""
-    return [items[len(items) * i // n] for i in range(n)] if len(items) > n else list(items)
 
 
 def changed_lines(before: str, after: str) -> list[tuple[str, str]]:

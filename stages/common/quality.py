@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 
 from stages.common.dialogue import MASK_OR_SPEAKER, SPEAKER, speakers
+from stages.common.hangul import hangul_share
 from stages.common.params import Quality
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
@@ -24,7 +25,7 @@ class Rejected(Exception):
 
 
 def require_korean(dialogue: str, summary: str, settings: Quality) -> None:
-    if min(korean_share(dialogue), korean_share(summary)) < settings.min_korean_share:
+    if min(hangul_share(dialogue), hangul_share(summary)) < settings.min_korean_share:
         raise Rejected("not Korean")
 
 
@@ -56,13 +57,6 @@ def require_faithful(dialogue: str, summary: str) -> None:
         raise Rejected("summary has a number that the dialogue has not")
     if not _found(_LATIN, summary) <= _found(_LATIN, dialogue):
         raise Rejected("summary has a name that the dialogue has not")
-
-
-def korean_share(text: str) -> float:
-    """The share of a text's letters, outside tags and masks, that are Hangul, 0 to 1; 0 without letters."""
-    letters = [char for char in MASK_OR_SPEAKER.sub("", text) if char.isalpha()]
-    hangul = [char for char in letters if "HANGUL" in unicodedata.name(char, "")]
-    return len(hangul) / len(letters) if letters else 0.0
 
 
 def masks(text: str) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.common.postprocess import hangul_share
+from stages.common.hangul import hangul_share
 from stages.common.rouge import utilities
 
 

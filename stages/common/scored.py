@@ -11,8 +11,9 @@ from typing import Any
 
 from stages.common.bootstrap import interval
 from stages.common.dialogue import speakers
+from stages.common.hangul import hangul_share
 from stages.common.morphemes import words
-from stages.common.prediction_checks import CHECKS, found, hangul_share, length_ratio
+from stages.common.prediction_checks import CHECKS, found, length_ratio
 from stages.common.rouge import Scorer, Scores, clipped, mean
 
 LENGTHS = (0, 250, 400, 600)
@@ -74,7 +75,7 @@ def measure(rows: Sequence[Row], baselines: Mapping[str, Sequence[Scores]]) -> d
         "baselines": {name: {"final": mean(scores).rounded()["final"]} for name, scores in baselines.items()},
         "empty": sum(not summary.strip() for summary in summaries),
         "length_ratio": round(length_ratio(summaries, references), 4),
-        "hangul_share": round(hangul_share(summaries), 4),
+        "hangul_share": round(hangul_share(" ".join(summaries)), 4),
         "checks": {name: round(100 * failed[name] / len(rows), 4) for name in CHECKS},
         "by_length": group_metrics(by_length(rows)),
         "by_speakers": group_metrics(by_speakers(rows)),

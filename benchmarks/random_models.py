@@ -1,0 +1,85 @@
+"""Base models with random weights in shapes of real ones, for benchmarks of speed and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import bitsandbytes
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    set_seed,
+)
+
+SHAPES: dict[str, PreTrainedConfig] = {
+    "solar-10b": LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=48,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=32000,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+    ),
+    "llama3-8b": LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128256,
+        max_position_embeddings=8192,
+    ),
+    "qwen2-5-7b": Qwen2Config(
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        vocab_size=152064,
+        max_position_embeddings=8192,
+    ),
+}
+
+
+def random_model(config: PreTrainedConfig, *, nf4: bool) -> PreTrainedModel:
+    """A model in bfloat16, its linear layers in NF4 if asked for; on the GPU if there is one."""
+    set_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16, attn_implementation="sdpa"
+        )
+    if nf4:
+        replace_linear(model, torch.nn.Linear, four_bit)
+    return model
+
+
+def four_bit(linear: torch.nn.Linear) -> bitsandbytes.nn.Linear4bit:
+    """The same layer in NF4 with double quantisation."""
+    small = bitsandbytes.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=torch.bfloat16,
+        compress_statistics=True,
+        quant_type="nf4",
+        device="meta",
+    )
+    small.weight = bitsandbytes.nn.Params4bit(
+        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
+    ).to(linear.weight.device)
+    small.bias = linear.bias
+    return small
+
+
+def replace_linear(model: PreTrainedModel, kind: type, make: Callable[[Any], torch.nn.Module]) -> None:
+    """Replace all linear layers of a kind but the output embedding, one by one."""
+    for name, module in list(model.named_modules()):
+        if type(module) is kind and module is not model.get_output_embeddings():
+            model.set_submodule(name, make(module))
