@@ -1,11 +1,11 @@
 """Training speed on a GPU: ours against the usual settings, for base models of real shapes with random weights.
 
-    python -m benchmarks.train --shape solar-10b
+    python -m benchmarks.train --shape solar-10b --output solar.jsonl
 
-Prints a table as it goes: useful tokens a second (no padding), peak memory, and the share of the matrix rate that was
-measured in the same run: 4N FLOP a token for N weights, since frozen weights take part in the forward pass and in the
-gradient of the activations, and recomputation is not useful work. Rows are either all of 2,048 tokens or as long as
-dialogues of the competition with their prompt.
+Prints a table: useful tokens a second (no padding), peak memory, and the share of the matrix rate that was measured in
+the same run: 4N FLOP a token for N weights, since frozen weights take part in the forward pass and in the gradient of
+the activations, and recomputation is not useful work. Rows are either all of 2,048 tokens or as long as dialogues of
+the competition with their prompt. Ours plans by itself what to do with the memory that a card of so many GB has.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
@@ -27,13 +29,25 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from benchmarks.random_models import SHAPES, random_model
 from stages.common.attention import PACKED, use_attention
+from stages.common.errors import UserError
 from stages.common.fused import fuse, refresh
 from stages.common.lora import use_lora_linear
 from stages.common.loss import token_losses
-from stages.common.memory import trainable
+from stages.common.memory import (
+    GIB,
+    Plan,
+    budget,
+    count_layers,
+    dequantise_base,
+    make_plan,
+    set_checkpointed,
+    trainable,
+)
 from stages.common.packing import IGNORED, TrainingRow, pack, split
 
-WARM_UP, STEPS = 2, 5
+KINDS = ("dialogues", "2048")
+WARM_UP = 2
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -41,21 +55,25 @@ class Arm:
     """One way to train."""
 
     name: str
-    ours: bool
-    nf4: bool
-    checkpointed: float
-    """Share of the layers whose activations are computed again."""
-    tokens: int
-    """Tokens of a micro-batch at most; 0: one row."""
+    steps: int = 4
+    """Steps that are timed, after those that warm up."""
+    tokens: int = 0
+    """The usual way: tokens of a padded micro-batch at most; 0: one row."""
+    card: float | None = None
+    """Our way: GB of the card whose memory is used."""
+    fp8: bool = False
 
 
 ARMS = [
-    Arm("usual: PEFT, 4-bit, checkpointing, one row at a time", ours=False, nf4=True, checkpointed=1, tokens=0),
-    Arm("usual: PEFT, 4-bit, checkpointing, padded batches", ours=False, nf4=True, checkpointed=1, tokens=16384),
-    Arm("ours: 4-bit, checkpointing", ours=True, nf4=True, checkpointed=1, tokens=8192),
-    Arm("ours: 4-bit", ours=True, nf4=True, checkpointed=0, tokens=8192),
-    Arm("ours: base dequantised once, small batches", ours=True, nf4=False, checkpointed=0, tokens=4096),
-    Arm("ours: base dequantised once", ours=True, nf4=False, checkpointed=0, tokens=8192),
+    Arm("usual: PEFT, 4-bit, checkpointing, one row at a time", steps=1),
+    Arm("usual: PEFT, 4-bit, checkpointing, padded batches", steps=2, tokens=16384),
+    Arm("ours, a card of 80 GB", card=80),
+    Arm("ours, a card of 40 GB", card=40),
+    Arm("ours, a card of 24 GB", card=24),
+    Arm("ours, a card of 16 GB", card=16),
+    Arm("ours, a card of 12 GB", card=12),
+    Arm("ours, FP8, a card of 80 GB", card=80, fp8=True),
+    Arm("ours, FP8, a card of 40 GB", card=40, fp8=True),
 ]
 
 
@@ -82,28 +100,55 @@ def _row(prompt: int, completion: int, words: int, rng: random.Random) -> Traini
 
 def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     """The model with random weights and an adapter on all linear layers."""
-    model = random_model(config, nf4=arm.nf4)
+    ours = arm.card is not None
+    dense = ours and not arm.fp8 and dequantise_base("auto", count_weights(config), budget(card_gib(arm)))
+    model = random_model(config, nf4=not dense)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, use_lora_linear(lora) if arm.ours else lora)
+    adapted = get_peft_model(model, use_lora_linear(lora) if ours else lora)
     for parameter in trainable(adapted):
         parameter.data = parameter.data.float()
-    if arm.ours:
+    if ours:
         use_attention(model, PACKED)
-        fuse(model)
-        for layer in model.model.layers[: round(arm.checkpointed * config.num_hidden_layers)]:
-            layer.gradient_checkpointing = True
-    elif arm.checkpointed:
+        fuse(model, fp8=arm.fp8)
+    else:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    adapted.train()
-    return adapted
+    gc.collect()
+    torch.cuda.empty_cache()
+    return adapted.train()
 
 
-def micro_batches(arm: Arm, rows: list[TrainingRow]) -> Iterator[list[TrainingRow]]:
-    if not arm.tokens:
-        yield from ([row] for row in rows)
-    elif arm.ours:
-        for batch in split([len(row) for row in rows], arm.tokens):
+def card_gib(arm: Arm) -> float:
+    """The memory of the arm's card in GiB."""
+    assert arm.card is not None
+    return arm.card * 1e9 / GIB
+
+
+def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> Plan:
+    """What training would plan for these rows on the arm's card."""
+
+    def probe(tokens: int) -> None:
+        refresh(model.get_base_model())
+        torch.autograd.backward([our_loss(model, [_row(tokens // 2, tokens - tokens // 2, 100, random.Random(SEED))])])
+        model.zero_grad(set_to_none=True)
+
+    plan = make_plan(
+        model.get_base_model(),
+        probe,
+        max_tokens="auto",
+        checkpointed_layers="auto",
+        memory=budget(card_gib(arm)),
+        step_tokens=sum(len(row) for rows in steps for row in rows) // len(steps),
+        longest=max(len(row) for rows in steps for row in rows),
+    )
+    set_checkpointed(model.get_base_model(), plan.checkpointed_layers)
+    return plan
+
+
+def micro_batches(arm: Arm, rows: list[TrainingRow], plan: Plan | None) -> Iterator[list[TrainingRow]]:
+    """The rows of a step in the order in which the arm trains on them."""
+    if plan is not None:
+        for batch in split([len(row) for row in rows], plan.max_tokens):
             yield [rows[row] for row in batch]
     else:
         size = max(1, arm.tokens // max(map(len, rows)))
@@ -131,41 +176,43 @@ def usual_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
     )
 
 
-def measure(arm: Arm, config: PreTrainedConfig, steps: list[list[TrainingRow]], rate: float) -> dict[str, object]:
+def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate: float) -> dict[str, Any]:
     """Train on the rows of each step in turn; the first ones warm up and compile."""
+    plan = plan_for(model, arm, steps) if arm.card else None
+    optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
+    loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if plan else usual_loss
+    steps = steps[: WARM_UP + arm.steps] if plan else steps[: 1 + arm.steps]
+    times: list[float] = []
     gc.collect()
     torch.cuda.empty_cache()
-    model = build(config, arm)
-    weights = count_weights(config)
-    optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
-    loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if arm.ours else usual_loss
-    times: list[float] = []
     torch.cuda.reset_peak_memory_stats()
     for rows in steps:
         labelled = sum(len(row.completion_ids) for row in rows)
         torch.cuda.synchronize()
         began = time.perf_counter()
-        if arm.ours:
+        if plan:
             refresh(model.get_base_model())
-        for batch in micro_batches(arm, rows):
+        for batch in micro_batches(arm, rows, plan):
             loss = loss_of(model, batch) / labelled
             torch.autograd.backward([loss])
         optimizer.step()
         optimizer.zero_grad()
         torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    tokens = [sum(map(len, rows)) for rows in steps]
-    speed = statistics.median(n / t for n, t in zip(tokens[WARM_UP:], times[WARM_UP:], strict=True))
+    speeds = [sum(map(len, rows)) / seconds for rows, seconds in zip(steps, times, strict=True)]
+    speed = statistics.median(speeds[-arm.steps :])
+    layers = count_layers(model.get_base_model())
     return {
-        **asdict(arm),
-        "tokens_per_second": round(speed),
-        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
-        "share": round(speed * 4 * weights / rate, 3),
-        "first_step_seconds": round(times[0], 1),
+        "tokens/s": round(speed),
+        "peak GiB": round(torch.cuda.max_memory_allocated() / GIB, 1),
+        "share": round(speed * 4 * count_weights(model.get_base_model().config) / rate, 3),
+        "first step, s": round(times[0], 1),
+        "plan": f"{plan.max_tokens} tokens, {plan.checkpointed_layers}/{layers} layers again" if plan else "",
     }
 
 
 def count_weights(config: PreTrainedConfig) -> int:
+    """All weights of a model, embeddings included."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
 
@@ -183,31 +230,42 @@ def matrix_rate() -> float:
     return 20 * 2 * 8192**3 / (time.perf_counter() - began)
 
 
+def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
+    """The rows of each step: 16 thousand tokens of one length, or 16 dialogues."""
+    rng = random.Random(SEED)
+    words = config.vocab_size
+    steps = WARM_UP + max(arm.steps for arm in ARMS)
+    if kind == "2048":
+        return [fixed_rows(2048, 8, words, rng) for _ in range(steps)]
+    return [dialogue_rows(16, words, rng) for _ in range(steps)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="solar-10b")
-    parser.add_argument("--rows", choices=("fixed", "dialogues"), default="fixed")
+    parser.add_argument("--rows", choices=KINDS, nargs="*", default=KINDS)
     parser.add_argument("--arms", type=int, nargs="*", default=range(len(ARMS)), help="which arms, counted from 0")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     config = SHAPES[options.shape]
-    rng = random.Random(0)
-    words = config.vocab_size
-    steps = [
-        fixed_rows(2048, 8, words, rng) if options.rows == "fixed" else dialogue_rows(16, words, rng)
-        for _ in range(WARM_UP + STEPS)
-    ]
     rate = matrix_rate()
-    print(f"{options.shape}, {options.rows} rows; matrix rate {rate / 1e12:.0f} TFLOP/s", flush=True)
-    for index in options.arms:
-        try:
-            result = measure(ARMS[index], config, steps, rate)
-        except torch.cuda.OutOfMemoryError:
-            result = {**asdict(ARMS[index]), "tokens_per_second": None}
-        print(json.dumps(result), flush=True)
-        if options.output:
-            with options.output.open("a") as file:
-                file.write(json.dumps({"shape": options.shape, "rows": options.rows, **result}) + "\n")
+    print(f"{options.shape}, matrix rate {rate / 1e12:.0f} TFLOP/s", flush=True)
+    results: list[dict[str, Any]] = []
+    for arm in (ARMS[index] for index in options.arms):
+        model = build(config, arm)
+        for kind in options.rows:
+            result = {"arm": arm.name, "shape": options.shape, "rows": kind}
+            try:
+                result |= measure(model, arm, rows_of(kind, config), rate)
+            except (torch.OutOfMemoryError, UserError) as error:
+                result |= {"tokens/s": None, "plan": str(error).splitlines()[0]}
+            results.append(result)
+            print(json.dumps(result), flush=True)
+            if options.output:
+                with options.output.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+        del model
+    print(pd.DataFrame(results).to_markdown(index=False))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from stages.common.errors import UserError, run_stage
 from stages.common.files import read_json, remove, replacing, write_json, write_text
 from stages.common.lora import use_lora_linear
 from stages.common.memory import budget, count_layers, dequantise_base, make_plan
-from stages.common.model import compute_dtype, load_base, load_tokenizer
+from stages.common.model import compute_dtype, has_fp8, load_base, load_tokenizer
 from stages.common.model_card import Training, model_card
 from stages.common.packing import TrainingRow
 from stages.common.params import Params, load_params
@@ -149,6 +149,11 @@ def main() -> None:
             "put CUDA_VISIBLE_DEVICES=0 before the command"
         )
     train, dev = read_table(TRAIN, "train"), read_table(DEV, "dev")
+    fp8 = params.quantization.compute == "fp8"
+    if fp8 and not has_fp8():
+        raise UserError(
+            "params.yaml: quantization.compute = 'fp8': needs a GPU of NVIDIA's Hopper generation or later; set bf16"
+        )
     base = read_json(MANIFEST)
     settings = prompt_settings(params, train, base)
     train = without_examples(train, settings.examples)
@@ -165,8 +170,10 @@ def main() -> None:
     dev_rows = training_rows(builder, dev["dialogue"].tolist(), [refs[0] for refs in dev_references])
     model = load_base(MANIFEST, params.quantization)
     memory = budget(params.train.memory)
-    dequantised = params.quantization.load_in_4bit and dequantise_base(
-        params.train.dequantize, model.num_parameters(), memory
+    dequantised = (
+        params.quantization.load_in_4bit
+        and not fp8  # which makes its own of the 4-bit weights
+        and dequantise_base(params.train.dequantize, model.num_parameters(), memory)
     )
     if dequantised:
         model = model.dequantize()
@@ -193,6 +200,7 @@ def main() -> None:
             callbacks=[MarkComplete(), TrackWithLive(live), speed],
             preview=lambda step: preview.run(trainer.model, step),
             lora_plus_ratio=params.lora.plus_ratio,
+            fp8=fp8,
         )
         plan = make_plan(
             trainer.base,

@@ -18,7 +18,7 @@ from stages.common.model import load_base
 from stages.common.params import Quantization
 from tests.tiny_project import ROOT
 
-NF4 = Quantization(load_in_4bit=True, type="nf4", double_quant=True, compute_dtype="auto")
+NF4 = Quantization(load_in_4bit=True, type="nf4", double_quant=True, compute_dtype="auto", compute="bf16")
 
 
 def adapted(manifest: Path, modules: str | list[str] = "all-linear") -> PeftModel:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, set_seed
@@ -13,6 +17,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qw
 from stages.common.attention import PACKED, use_attention
 from stages.common.fused import FusedLayer, can_fuse, fuse, refresh
 from stages.common.lora import use_lora_linear
+from stages.common.low_rank import Groups, to_fp8
+from stages.common.model import has_fp8
 from stages.common.packing import TrainingRow, pack
 
 SHAPE = {
@@ -110,6 +116,62 @@ def test_layers_with_other_adapters_stay_as_they_are(lora: dict[str, Any]) -> No
     assert not can_fuse(adapted(CONFIGS[0], **lora).get_base_model())
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
+def test_products_in_8_bits_come_near_those_in_bfloat16_and_leave_layers_their_weights(
+    config: PreTrainedConfig,
+) -> None:
+    exact = adapted(config)
+    expected = torch.cat([gradient.flatten() for gradient in gradients(exact, one_by_one(exact))])
+    model = adapted(config).to(torch.bfloat16)
+    base = model.get_base_model()
+    loss = one_by_one(model)
+
+    def error(loss: torch.Tensor) -> float:
+        found = torch.cat([gradient.flatten().float() for gradient in gradients(model, loss)])
+        return float((found - expected).norm() / expected.norm())
+
+    plain = error(loss)
+    use_attention(base, PACKED)
+    fuse(base, fp8=True)
+    refresh(base)
+    assert plain < error(packed(model)) < 5 * plain
+    use_attention(base, "sdpa")
+    assert torch.equal(one_by_one(model), loss)
+
+
+def test_products_in_8_bits_are_those_of_the_rounded_matrices() -> None:
+    linear = torch.nn.Linear(64, 48, dtype=torch.bfloat16)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["0"], init_lora_weights=False)
+    adapted_linear = get_peft_model(torch.nn.Sequential(linear), use_lora_linear(config)).base_model.model[0]
+    group = Groups(fp8=True).make([adapted_linear])
+    group.refresh()
+    x, dy = torch.randn(7, 64, dtype=torch.bfloat16), torch.randn(7, 48, dtype=torch.bfloat16)
+
+    def rounded(matrix: torch.Tensor) -> torch.Tensor:
+        rows, scales = to_fp8(matrix)
+        return rows.float() * scales
+
+    with torch.no_grad():
+        down, up = (part["default"].weight for part in (adapted_linear.lora_A, adapted_linear.lora_B))
+        added = 2 * (x @ down.to(x.dtype).T @ up.to(x.dtype).T)
+        y, _ = group.forward(x)
+        expected = rounded(x) @ rounded(linear.weight).T + linear.bias + added
+        torch.testing.assert_close(y.float(), expected, atol=0.02, rtol=0.02)
+        dx, _ = group.input_gradient(dy)
+        expected = rounded(dy) @ rounded(linear.weight.T).T + 2 * (dy @ up.to(x.dtype) @ down.to(x.dtype))
+        torch.testing.assert_close(dx.float(), expected, atol=0.02, rtol=0.02)
+
+
+@given(arrays(np.float32, (3, 16), elements=st.floats(-1e4, 1e4, width=32)))
+def test_a_row_in_8_bits_is_close_by_its_largest_value(values: np.ndarray) -> None:
+    matrix = torch.from_numpy(values)
+    rows, scales = to_fp8(matrix)
+    assert rows.dtype == torch.float8_e4m3fn
+    largest = matrix.abs().amax(1, keepdim=True)
+    # Three bits of fraction: an error of a sixteenth of a value, and of the least step for those near zero.
+    assert ((rows.float() * scales - matrix).abs() <= matrix.abs() / 16 + largest / 2**17 + 1e-12).all()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
 def test_the_kernels_of_a_gpu_are_as_close_to_float32_as_transformers(config: PreTrainedConfig) -> None:
@@ -127,3 +189,11 @@ def test_the_kernels_of_a_gpu_are_as_close_to_float32_as_transformers(config: Pr
     fuse(base)
     refresh(base)
     assert error(packed(model)) < 1.2 * plain
+
+
+@pytest.mark.skipif(not has_fp8(), reason="needs a GPU of Hopper or later")
+def test_the_kernel_of_a_gpu_rounds_to_8_bits_like_the_cpu() -> None:
+    matrix = torch.randn(5, 5000, dtype=torch.bfloat16, generator=torch.Generator().manual_seed(0))
+    matrix[3] = 0
+    for mine, expected in zip(to_fp8(matrix.cuda()), to_fp8(matrix), strict=True):
+        torch.testing.assert_close(mine.cpu().float(), expected.float(), rtol=0.07, atol=0)

@@ -28,7 +28,7 @@ from stages.common.search import Beams, Chains, Search
 from stages.common.tables import read_table
 from tests.tiny import SAMPLE
 
-FLOAT32 = Quantization(load_in_4bit=False, type="nf4", double_quant=True, compute_dtype="float32")
+FLOAT32 = Quantization(load_in_4bit=False, type="nf4", double_quant=True, compute_dtype="float32", compute="bf16")
 """Without quantisation, so that sums in another order choose no other token."""
 
 GREEDY = DecodingSettings(max_new_tokens=12)

@@ -21,7 +21,7 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about th
 
 
 def quantization(**values: object) -> Quantization:
-    defaults = {"load_in_4bit": True, "type": "nf4", "double_quant": True, "compute_dtype": "auto"}
+    defaults = {"load_in_4bit": True, "type": "nf4", "double_quant": True, "compute_dtype": "auto", "compute": "bf16"}
     return Quantization.model_validate(defaults | values)
 
 

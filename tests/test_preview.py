@@ -26,7 +26,7 @@ def model(tiny_manifest: Path) -> PreTrainedModel:
     return load_for_generation(
         tiny_manifest,
         None,
-        Quantization(load_in_4bit=False, type="nf4", double_quant=True, compute_dtype="float32"),
+        Quantization(load_in_4bit=False, type="nf4", double_quant=True, compute_dtype="float32", compute="bf16"),
     )
 
 

@@ -51,7 +51,11 @@ def load(tiny_manifest: Path) -> Callable[..., PreTrainedModel]:
 
     def load(*, nf4: bool = False) -> PreTrainedModel:
         quantization = Quantization(
-            load_in_4bit=nf4, type="nf4", double_quant=True, compute_dtype="bfloat16" if nf4 else "float32"
+            load_in_4bit=nf4,
+            type="nf4",
+            double_quant=True,
+            compute_dtype="bfloat16" if nf4 else "float32",
+            compute="bf16",
         )
         return load_base(tiny_manifest, quantization)
 

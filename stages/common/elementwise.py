@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
+
+FP8 = torch.float8_e4m3fn
+FP8_MAX = torch.finfo(FP8).max
+LEAST = 1e-12
+"""Stands for the largest value of a row of zeros."""
+
+
+def functions_for(x: Tensor) -> ModuleType:
+    """The module with these functions for tensors where `x` is: this one, or the kernels of a GPU."""
+    if not x.is_cuda:
+        return sys.modules[__name__]
+    from stages.common import kernels  # needs Triton, which CPU builds of PyTorch lack
+
+    return kernels
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
@@ -46,3 +63,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = Fal
     half = torch.cat((-second, first), dim=-1)
     sin = -sin if back else sin
     out.unflatten(-1, x.shape[1:]).copy_(x * cos[:, None] + half * sin[:, None])
+
+
+def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row of `x` in 8-bit floats (e4m3), its largest value the largest there is, and the rows' scales, T x 1."""
+    full = x.float()
+    scale = full.abs().amax(-1, keepdim=True).clamp(min=LEAST) / FP8_MAX
+    return (full / scale).to(FP8), scale

@@ -13,7 +13,6 @@ The modules of the layer stay what and where they are, so an adapter is saved, l
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from stages.common import elementwise
 from stages.common.attention import attend
+from stages.common.elementwise import functions_for
 from stages.common.lora import LoraLinear
-from stages.common.low_rank import Group, Scratch, make_group
+from stages.common.low_rank import Group, Groups
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """The model types whose layers are norm, attention, norm and gated MLP with SiLU, and rotate halves of heads."""
@@ -36,12 +35,12 @@ def can_fuse(model: PreTrainedModel) -> bool:
     return config.model_type in FAMILIES and config.hidden_act == "silu" and all(map(_is_plain, _layers(model)))
 
 
-def fuse(model: PreTrainedModel) -> None:
-    """Put a `FusedLayer` in the place of every decoder layer."""
-    scratch: Scratch = {}
+def fuse(model: PreTrainedModel, *, fp8: bool = False) -> None:
+    """Put a `FusedLayer` in the place of every decoder layer; with `fp8`, frozen products are taken in 8 bits."""
+    groups = Groups(fp8)
     layers = _layers(model)
     for index, layer in enumerate(layers):
-        layers[index] = FusedLayer(layer, scratch)
+        layers[index] = FusedLayer(layer, groups)
 
 
 def refresh(model: PreTrainedModel) -> None:
@@ -68,17 +67,17 @@ def _is_plain(layer: Any) -> bool:
 class FusedLayer(nn.Module):
     """A decoder layer on packed rows; anything else, such as generation, goes through the layer it is made of."""
 
-    def __init__(self, layer: Any, scratch: Scratch) -> None:
+    def __init__(self, layer: Any, groups: Groups) -> None:
         super().__init__()
         for name, module in layer.named_children():
             setattr(self, name, module)
         # In a tuple it is no submodule: its own are already those of this layer.
         self._plain = (layer,)
         attention, mlp = layer.self_attn, layer.mlp
-        self._qkv = make_group((attention.q_proj, attention.k_proj, attention.v_proj), scratch)
-        self._out = make_group((attention.o_proj,), scratch)
-        self._gate_up = make_group((mlp.gate_proj, mlp.up_proj), scratch)
-        self._down = make_group((mlp.down_proj,), scratch)
+        self._qkv = groups.make((attention.q_proj, attention.k_proj, attention.v_proj))
+        self._out = groups.make((attention.o_proj,))
+        self._gate_up = groups.make((mlp.gate_proj, mlp.up_proj))
+        self._down = groups.make((mlp.down_proj,))
         self.groups = (self._qkv, self._out, self._gate_up, self._down)
         self.gradient_checkpointing = False
 
@@ -130,14 +129,6 @@ class FusedLayer(nn.Module):
         return output
 
 
-def _kernels(x: Tensor) -> ModuleType:
-    if not x.is_cuda:
-        return elementwise
-    from stages.common import kernels  # needs Triton, which CPU builds of PyTorch lack
-
-    return kernels
-
-
 class _NormThenLinear(torch.autograd.Function):
     """The group's outputs for the normed x, and x itself, so that its gradient of the residual comes here too."""
 
@@ -146,7 +137,7 @@ class _NormThenLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, epsilon: float, group: Group, *adapters: Tensor
     ) -> tuple[Tensor, Tensor]:
         normed = group.new_input(x)
-        _kernels(x).rms_norm(x, weight, epsilon, normed[:, : group.width])
+        functions_for(x).rms_norm(x, weight, epsilon, normed[:, : group.width])
         y, thin = group.forward(normed)
         ctx.save_for_backward(x, weight, thin)
         ctx.epsilon, ctx.group = epsilon, group
@@ -156,9 +147,9 @@ class _NormThenLinear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, residual: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, thin = ctx.saved_tensors
         normed = torch.empty_like(x)
-        _kernels(x).rms_norm(x, weight, ctx.epsilon, normed)
+        functions_for(x).rms_norm(x, weight, ctx.epsilon, normed)
         d_normed, gradients = ctx.group.backward(normed, thin, ctx.group.widen(dy))
-        dx = _kernels(x).rms_norm_backward(x, weight, ctx.epsilon, d_normed, residual)
+        dx = functions_for(x).rms_norm_backward(x, weight, ctx.epsilon, d_normed, residual)
         return dx, None, None, None, *gradients
 
 
@@ -174,8 +165,8 @@ class _Rotate(torch.autograd.Function):
         out = torch.empty_like(qkv)
         query, key, value = (part.unflatten(-1, (-1, head_dim)) for part in qkv.split(sizes, dim=-1))
         rotated = out.split(sizes, dim=-1)
-        _kernels(qkv).rotate(query, cos, sin, rotated[0])
-        _kernels(qkv).rotate(key, cos, sin, rotated[1])
+        functions_for(qkv).rotate(query, cos, sin, rotated[0])
+        functions_for(qkv).rotate(key, cos, sin, rotated[1])
         heads = [part.unflatten(-1, (-1, head_dim)) for part in rotated]
         heads[2].copy_(value)
         return heads[0], heads[1], heads[2]
@@ -185,8 +176,8 @@ class _Rotate(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         d_qkv = d_query.new_empty(len(d_query), sum(ctx.sizes))
         parts = d_qkv.split(ctx.sizes, dim=-1)
-        _kernels(d_query).rotate(d_query, cos, sin, parts[0], back=True)
-        _kernels(d_query).rotate(d_key, cos, sin, parts[1], back=True)
+        functions_for(d_query).rotate(d_query, cos, sin, parts[0], back=True)
+        functions_for(d_query).rotate(d_key, cos, sin, parts[1], back=True)
         parts[2].copy_(d_value.flatten(1))
         return d_qkv, None, None, None, None
 
@@ -216,10 +207,10 @@ class _GatedMlp(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, epsilon: float, gate_up: Group, down: Group, *adapters: Tensor
     ) -> Tensor:
         normed = gate_up.new_input(x)
-        _kernels(x).rms_norm(x, weight, epsilon, normed[:, : gate_up.width])
+        functions_for(x).rms_norm(x, weight, epsilon, normed[:, : gate_up.width])
         hidden, thin = gate_up.forward(normed)
         active = down.new_input(x)
-        _kernels(x).gated(hidden, active[:, : down.width])
+        functions_for(x).gated(hidden, active[:, : down.width])
         y, down_thin = down.forward(active)
         ctx.save_for_backward(x, weight, hidden, thin, down_thin)
         ctx.epsilon, ctx.gate_up, ctx.down = epsilon, gate_up, down
@@ -228,7 +219,7 @@ class _GatedMlp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, hidden, thin, down_thin = ctx.saved_tensors
-        kernels, gate_up, down = _kernels(x), ctx.gate_up, ctx.down
+        kernels, gate_up, down = functions_for(x), ctx.gate_up, ctx.down
         wide = down.widen(dy)
         d_active, d_thin = down.input_gradient(wide)
         active = torch.empty_like(d_active)

@@ -2,7 +2,7 @@
 
 They are needed where a compiler does badly: results that go into a part of a wider row. Rows of every tensor may lie
 any distance apart; columns are contiguous. Imported on machines with a GPU only, as Triton comes with PyTorch's CUDA
-builds. Each has its counterpart in plain PyTorch in `stages.common.fused`, which says what it computes.
+builds. Each has its counterpart in plain PyTorch in `stages.common.elementwise`, which says what it computes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stages.common.elementwise import FP8, FP8_MAX, LEAST
+
 BLOCK = 1024
+ROW_BLOCK = 4096
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -107,6 +110,23 @@ def _rotate(  # type: ignore[no-untyped-def]
     tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=both)
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _to_fp8(x, out, scales, x_row, width, largest_fp8, least, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, block)
+    largest = tl.zeros((block,), dtype=tl.float32)
+    for start in range(0, width, block):
+        inside = columns + start < width
+        values = tl.load(x + row * x_row + start + columns, mask=inside, other=0.0).to(tl.float32)
+        largest = tl.maximum(largest, tl.abs(values))
+    scale = tl.maximum(tl.max(largest), least) / largest_fp8
+    tl.store(scales + row, scale)
+    for start in range(0, width, block):
+        inside = columns + start < width
+        values = tl.load(x + row * x_row + start + columns, mask=inside, other=0.0).to(tl.float32)
+        tl.store(out + row * width + start + columns, (values / scale).to(out.dtype.element_ty), mask=inside)
+
+
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
     """The norm of each row of `x`, into `out`."""
     rows, width = x.shape
@@ -148,3 +168,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = Fal
     blocks = {"head_block": min(16, triton.next_power_of_2(heads)), "block": triton.next_power_of_2(size // 2)}
     grid = (rows, triton.cdiv(heads, blocks["head_block"]))
     _rotate[grid](x, cos, sin, out, *strides, -1.0 if back else 1.0, heads, size // 2, **blocks)
+
+
+def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row of `x` in 8-bit floats (e4m3), its largest value the largest there is, and the rows' scales, T x 1."""
+    rows, width = x.shape
+    out = torch.empty(rows, width, dtype=FP8, device=x.device)
+    scales = torch.empty(rows, 1, dtype=torch.float32, device=x.device)
+    block = min(ROW_BLOCK, triton.next_power_of_2(width))
+    _to_fp8[(rows,)](x, out, scales, x.stride(0), width, FP8_MAX, LEAST, block=block, num_warps=8)
+    return out, scales

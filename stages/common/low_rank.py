@@ -5,7 +5,8 @@ in the compute dtype, one product [x, t] [W, B]': the thin product's result neve
 own, which costs as much as it does to add two tensors of the size of y. In the backward pass likewise u = dy B and
 dx = [dy, u] [[W], [A]]. So W lies in the corner of a larger tensor, with B to its right and A below it.
 
-4-bit weights are dequantised into memory that all groups of their shape share, and adapters are added in place.
+4-bit weights are dequantised into memory that all groups of their shape share, and adapters are added in place; so
+they are where the weights are rounded to 8-bit floats, whose products take half the time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import bitsandbytes
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor, nn
+from torch.nn.functional import ScalingType, scaled_mm
 
+from stages.common.elementwise import functions_for
 from stages.common.lora import LoraLinear
 
 ALIGNMENT = 64
@@ -29,11 +32,20 @@ Scratch = dict[torch.Size, tuple[Tensor, list[Tensor]]]
 """What 4-bit weights are dequantised into, by shape, and whose weights are there."""
 
 
-def make_group(layers: Sequence[LoraLinear], scratch: Scratch) -> Group:
-    """The group of some layers of a model whose groups all share `scratch`."""
-    if isinstance(layers[0].get_base_layer(), bitsandbytes.nn.Linear4bit):
-        return QuantisedGroup(layers, scratch)
-    return DenseGroup(layers)
+class Groups:
+    """Makes the groups of a model."""
+
+    def __init__(self, fp8: bool) -> None:
+        self._fp8 = fp8
+        self._scratch: Scratch = {}
+
+    def make(self, layers: Sequence[LoraLinear]) -> Group:
+        """The group of some layers that read the same input."""
+        if self._fp8:
+            return Fp8Group(layers)
+        if isinstance(layers[0].get_base_layer(), bitsandbytes.nn.Linear4bit):
+            return QuantisedGroup(layers, self._scratch)
+        return DenseGroup(layers)
 
 
 class Group(ABC):
@@ -183,6 +195,55 @@ class QuantisedGroup(Group):
     def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
         d_thin = dy @ self._up
         return (dy @ self._weight()).addmm_(d_thin, self._down), d_thin
+
+
+class Fp8Group(Group):
+    """Products in 8-bit floats, each row of either side with a scale of its own; adapters in the compute dtype.
+
+    The weights are those of the layers, 4-bit or not, rounded once more: their rows for the outputs, and again their
+    columns for the gradients of the inputs. The layers keep theirs for all that does not train.
+    """
+
+    def __init__(self, layers: Sequence[LoraLinear]) -> None:
+        super().__init__(layers)
+        weight = torch.cat([_dense(layer.get_base_layer().weight) for layer in layers])
+        self._for_output = to_fp8(weight)
+        self._for_input = to_fp8(weight.T.contiguous())
+        self._down = weight.new_zeros(sum(self._ranks), self.width)
+        self._up = weight.new_zeros(self.height, sum(self._ranks))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        thin = x @ self._down.T
+        y = _fp8_product(x, self._for_output)
+        if self._bias is not None:
+            y += self._bias
+        return y.addmm_(thin, self._up.T), thin
+
+    def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
+        d_thin = dy @ self._up
+        return _fp8_product(dy, self._for_input).addmm_(d_thin, self._down), d_thin
+
+
+def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows in 8-bit floats, and their scales, rows x 1."""
+    rounded: tuple[Tensor, Tensor] = functions_for(x).to_fp8(x)
+    return rounded
+
+
+def _fp8_product(x: Tensor, weight: tuple[Tensor, Tensor]) -> Tensor:
+    """x W' in the dtype of x, for the rows of W in 8 bits."""
+    rows, scales = to_fp8(x)
+    rowwise = ScalingType.RowWise
+    # Sums of fewer bits are 10% faster on an H100, and off by far less than what was rounded to 8 bits.
+    return scaled_mm(
+        rows, weight[0].T, scales, rowwise, weight[1].T, rowwise, output_dtype=x.dtype, use_fast_accum=x.is_cuda
+    )
+
+
+def _dense(weight: Tensor) -> Tensor:
+    state = getattr(weight, "quant_state", None)
+    dense: Tensor = weight.detach() if state is None else dequantize_4bit(weight.data, state)
+    return dense
 
 
 def _copy(x: Tensor, wide: Tensor) -> Tensor:

@@ -97,6 +97,11 @@ def compute_dtype(name: str) -> torch.dtype:
     return torch.bfloat16
 
 
+def has_fp8() -> bool:
+    """Whether there is a GPU whose products of 8-bit floats take a scale a row, as from NVIDIA's Hopper on."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
 def _fits_dequantised(model: PreTrainedModel) -> bool:
     """Whether two bytes a weight take at most half of the free GPU memory; on the CPU they always may."""
     if model.device.type != "cuda":

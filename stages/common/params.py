@@ -44,6 +44,8 @@ class Quantization(Section):
     """Quantise the quantisation constants too: 0.4 bit a weight less."""
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """What products are computed in; auto is bfloat16 where the device has it."""
+    compute: Literal["bf16", "fp8"]
+    """Training's products with the frozen base; fp8 rounds both sides to 8-bit floats, and needs Hopper or later."""
 
 
 class Data(Section):

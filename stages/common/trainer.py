@@ -17,7 +17,7 @@ from trl import SFTTrainer
 
 from stages.common.attention import PACKED, PADDED, use_attention
 from stages.common.errors import UserError
-from stages.common.fused import can_fuse, fuse, refresh
+from stages.common.fused import FAMILIES, can_fuse, fuse, refresh
 from stages.common.loss import token_losses
 from stages.common.memory import Plan, count_layers, set_checkpointed, step_down, trainable
 from stages.common.packing import Packed, TrainingRow, pack, split
@@ -46,11 +46,17 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
     summaries of fixed dev samples at each evaluation and returns their scores, to be logged with the loss.
 
     Raises:
-        UserError: at the first evaluation the loss is no number, or memory ran out twice.
+        UserError: `fp8` is asked for and the model's layers cannot be fused, at the first evaluation the loss is no
+            number, or memory ran out twice.
     """
 
     def __init__(
-        self, *args: Any, preview: Callable[[int], dict[str, float]], lora_plus_ratio: float = 1.0, **kwargs: Any
+        self,
+        *args: Any,
+        preview: Callable[[int], dict[str, float]],
+        lora_plus_ratio: float = 1.0,
+        fp8: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, data_collator=collate, **kwargs)
         # TRL makes the adapters of a quantised base bfloat16, whose steps are too coarse for late, small updates;
@@ -60,7 +66,13 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.base = self.model.get_base_model()
         use_attention(self.base, PACKED)
         if can_fuse(self.base):
-            fuse(self.base)
+            fuse(self.base, fp8=fp8)
+        elif fp8:
+            raise UserError(
+                f"params.yaml: quantization.compute = 'fp8': not for these adapters on {self.base.config.model_type}; "
+                f"set bf16, or take a model of the kinds {', '.join(FAMILIES)} with plain LoRA on all linear layers, "
+                "no dropout"
+            )
         self.plan = Plan(2**31, 0)
         self._preview = preview
         self._lora_plus_ratio = lora_plus_ratio
