@@ -30,6 +30,7 @@ from stages.common.decode import decode
 from stages.common.decoding import Ending
 from stages.common.files import write_json
 from stages.common.generation import Limits, batches
+from stages.common.lora import use_lora_linear
 from stages.common.prefill import read_prefix, read_prompts, shared_prefix
 from stages.common.search import Beams, Chains, Search
 from stages.common.slots import grouped_attention
@@ -197,7 +198,7 @@ def adapted(model: PreTrainedModel, state: dict[str, torch.Tensor] | None = None
     """The model with a LoRA adapter of rank 16 on every linear layer: a random one, or the one given."""
     set_seed(1)
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
-    peft = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+    peft = get_peft_model(model, use_lora_linear(config) if state else config, autocast_adapter_dtype=autocast)
     if state is not None:
         set_peft_model_state_dict(peft, state)
     return peft.eval()

@@ -26,7 +26,12 @@ class LoraLinear(lora.Linear):  # type: ignore[misc]
             return output
         down, up = low_rank(self, x.dtype)
         base: Tensor = self.base_layer(x)
-        return base + linear(linear(self.lora_dropout["default"](x), down), up)
+        thin = linear(self.lora_dropout["default"](x), down)
+        if torch.is_grad_enabled():
+            return base + linear(thin, up)
+        # In generation a sum beside the product would be two more passes over memory.
+        base.flatten(0, -2).addmm_(thin.flatten(0, -2), up.T)
+        return base
 
 
 def low_rank(layer: lora.LoraLayer, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,6 +18,7 @@ from transformers import (
 
 from stages.common.errors import UserError
 from stages.common.files import read_json
+from stages.common.lora import use_lora_linear
 from stages.common.params import Quantization
 from stages.common.weights import locate
 
@@ -73,8 +74,9 @@ def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quan
     if quantization.load_in_4bit and _fits_dequantised(model):
         model = model.dequantize()
     if adapter is not None:
+        config = use_lora_linear(LoraConfig.from_pretrained(adapter))
         # PEFT would hold the adapter in float32, and convert what goes in and out of it at every layer.
-        model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+        model = PeftModel.from_pretrained(model, adapter, config=config, autocast_adapter_dtype=False)
     model.eval()
     return model
 

@@ -1,0 +1,180 @@
+"""Whether what makes training fast changes what is learned, on the base model and tables of the last `dvc repro`.
+
+    python -m benchmarks.quality --seeds 1 2 3 --output quality.jsonl
+
+Trains with plain TRL (padded rows, 4-bit weights dequantised at each use, PEFT's own layers), with ours, and with ours
+in FP8 where GPU and model have it: same rows, same order, same settings. All adapters are then judged alike, as
+`infer` loads them: the loss on dev, and ROUGE of greedy summaries at morpheme level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import LoraConfig
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from benchmarks.train_step import no_preview, padded
+from stages.common.decoding import DecodingSettings
+from stages.common.files import read_json
+from stages.common.fused import FAMILIES
+from stages.common.generation import summarise
+from stages.common.lora import use_lora_linear
+from stages.common.memory import budget, dequantise_base, make_plan
+from stages.common.model import has_fp8, load_base, load_for_generation, load_tokenizer
+from stages.common.packing import TrainingRow
+from stages.common.params import Params, load_params
+from stages.common.prompt import PromptBuilder
+from stages.common.rouge import morpheme_scores
+from stages.common.tables import read_table, references
+from stages.common.trainer import SummaryTrainer, as_dataset
+from stages.train import DEV, MANIFEST, TRAIN, prompt_settings, training_rows
+
+PLAIN, OURS, FP8 = "plain TRL", "ours", "ours, FP8"
+
+
+def sft_config(params: Params, seed: int, output: str, *, bf16: bool) -> SFTConfig:
+    """The settings of params.yaml, without evaluations and checkpoints."""
+    train = params.train
+    return SFTConfig(
+        output_dir=output,
+        seed=seed,
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optimizer,
+        per_device_train_batch_size=train.batch_size,
+        gradient_checkpointing=False,
+        bf16=bf16,
+        save_strategy="no",
+        logging_steps=1000,
+        disable_tqdm=True,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+    )
+
+
+def trainer_for(
+    arm: str, params: Params, seed: int, builder: PromptBuilder, rows: list[TrainingRow], output: str
+) -> SFTTrainer:
+    """A trainer of one of the arms, ready to train."""
+    lora = LoraConfig(r=params.lora.r, lora_alpha=params.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    common: dict[str, Any] = {"train_dataset": as_dataset(rows), "processing_class": builder.tokenizer}
+    model = load_base(MANIFEST, params.quantization)
+    if arm == PLAIN:
+
+        def collate(batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+            return padded([TrainingRow(**row) for row in batch], builder.pad_id)
+
+        args = sft_config(params, seed, output, bf16=torch.cuda.is_available())
+        return SFTTrainer(model=model, args=args, peft_config=lora, data_collator=collate, **common)
+    memory = budget("auto")
+    if arm == OURS and dequantise_base("auto", model.num_parameters(), memory):
+        model = model.dequantize()
+    args = sft_config(params, seed, output, bf16=False)
+    trainer = SummaryTrainer(
+        model=model, args=args, peft_config=use_lora_linear(lora), preview=no_preview, fp8=arm == FP8, **common
+    )
+    plan = make_plan(
+        trainer.base,
+        trainer.probe,
+        max_tokens="auto",
+        checkpointed_layers="auto",
+        memory=memory,
+        step_tokens=params.train.batch_size * sum(map(len, rows)) // len(rows),
+        longest=max(map(len, rows)),
+    )
+    trainer.use(plan)
+    return trainer
+
+
+@torch.no_grad()
+def dev_loss(model: PreTrainedModel, rows: list[TrainingRow]) -> float:
+    """The mean over rows of a row's mean loss on its completion."""
+    losses = []
+    for row in rows:
+        ids = torch.tensor([row.input_ids], device=model.device)
+        logits = model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1].float()
+        losses.append(cross_entropy(logits, ids[0, len(row.prompt_ids) :]).item())
+    return fmean(losses)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", choices=[PLAIN, OURS, FP8])
+    parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
+    options = parser.parse_args()
+    params = load_params()
+    train, dev = read_table(TRAIN, "train"), read_table(DEV, "dev")
+    settings = prompt_settings(params, train, read_json(MANIFEST))
+    builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
+    rows = training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist())
+    dialogues, refs = dev["dialogue"].tolist(), references(dev)
+    dev_rows = training_rows(builder, dialogues, [given[0] for given in refs])
+
+    def judge(model: PreTrainedModel) -> dict[str, float]:
+        greedy = DecodingSettings(max_new_tokens=params.decoding.max_new_tokens)
+        batch_size = params.decoding.batch_size
+        summaries = summarise(model, builder, dialogues, greedy, batch_size=batch_size, label="dev")
+        scores = morpheme_scores(summaries, refs)
+        return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
+
+    can_fp8 = has_fp8() and load_base(MANIFEST, params.quantization).config.model_type in FAMILIES
+    arms = options.arms or [PLAIN, OURS, *([FP8] if can_fp8 else [])]
+    results = []
+    for seed in options.seeds:
+        for arm in arms:
+            result = {"seed": seed, "arm": arm, **run(arm, params, seed, builder, rows, judge)}
+            results.append(result)
+            print(json.dumps(result), flush=True)
+            if options.output:
+                with options.output.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+    table = pd.DataFrame(results).drop(columns="seed").groupby("arm", sort=False).agg(["mean", "std"]).round(3)
+    print(table.to_string())
+
+
+def run(
+    arm: str,
+    params: Params,
+    seed: int,
+    builder: PromptBuilder,
+    rows: list[TrainingRow],
+    judge: Callable[[PreTrainedModel], dict[str, float]],
+) -> dict[str, float]:
+    """Train once, and judge the adapter."""
+    with tempfile.TemporaryDirectory() as output:
+        set_seed(seed)
+        trainer = trainer_for(arm, params, seed, builder, rows, output)
+        set_seed(seed)
+        began = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - began
+        adapter = Path(output) / "adapter"
+        trainer.model.save_pretrained(adapter)
+        del trainer
+        judged = judge(load_for_generation(MANIFEST, adapter, params.quantization))
+    tokens = params.train.epochs * sum(map(len, rows))
+    return {"seconds": round(seconds, 1), "tokens/s": round(tokens / seconds), **judged}
+
+
+if __name__ == "__main__":
+    main()
