@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import bitsandbytes
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import (
     AutoModelForCausalLM,
+    BitsAndBytesConfig,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     set_seed,
 )
@@ -58,6 +64,22 @@ def random_model(config: PreTrainedConfig, *, nf4: bool) -> PreTrainedModel:
     if nf4:
         replace_linear(model, torch.nn.Linear, four_bit)
     return model
+
+
+def save_random_model(config: PreTrainedConfig, folder: Path) -> None:
+    """An NF4 checkpoint with a tokenizer of made-up words, for programs that load one."""
+    model = random_model(deepcopy(config), nf4=True)
+    model.config.quantization_config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model.save_pretrained(folder)
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    words = [*special.values(), *(f"w{i}" for i in range(len(special), config.vocab_size))]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
 def four_bit(linear: torch.nn.Linear) -> bitsandbytes.nn.Linear4bit:

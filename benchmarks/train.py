@@ -13,12 +13,16 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -27,12 +31,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from benchmarks.random_models import SHAPES, random_model
+from benchmarks.random_models import SHAPES, random_model, save_random_model
 from stages.common.attention import PACKED, use_attention
 from stages.common.errors import UserError
 from stages.common.fused import fuse, refresh
 from stages.common.lora import use_lora_linear
 from stages.common.loss import token_losses
+from stages.common.matrix_rate import matrix_rate
 from stages.common.memory import (
     GIB,
     Plan,
@@ -62,6 +67,8 @@ class Arm:
     card: float | None = None
     """Our way: GB of the card whose memory is used."""
     fp8: bool = False
+    checkpointed: bool = True
+    """Not our way: activations of all layers are computed again."""
 
 
 ARMS = [
@@ -74,6 +81,12 @@ ARMS = [
     Arm("ours, a card of 12 GB", card=12),
     Arm("ours, FP8, a card of 80 GB", card=80, fp8=True),
     Arm("ours, FP8, a card of 40 GB", card=40, fp8=True),
+]
+
+
+UNSLOTH = [
+    Arm("Unsloth, 4-bit, its checkpointing", tokens=16384),
+    Arm("Unsloth, 4-bit", tokens=8192, checkpointed=False),
 ]
 
 
@@ -199,15 +212,24 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
         optimizer.zero_grad()
         torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
+    layers = count_layers(model.get_base_model())
+    return {
+        **summary(steps, times, arm, model.get_base_model().config, rate),
+        "plan": f"{plan.max_tokens} tokens, {plan.checkpointed_layers}/{layers} layers again" if plan else "",
+    }
+
+
+def summary(
+    steps: Sequence[list[TrainingRow]], times: Sequence[float], arm: Arm, config: PreTrainedConfig, rate: float
+) -> dict[str, Any]:
+    """Speed of the last steps, and the most memory that was taken."""
     speeds = [sum(map(len, rows)) / seconds for rows, seconds in zip(steps, times, strict=True)]
     speed = statistics.median(speeds[-arm.steps :])
-    layers = count_layers(model.get_base_model())
     return {
         "tokens/s": round(speed),
         "peak GiB": round(torch.cuda.max_memory_allocated() / GIB, 1),
-        "share": round(speed * 4 * count_weights(model.get_base_model().config) / rate, 3),
+        "share": round(speed * 4 * count_weights(config) / rate, 3),
         "first step, s": round(times[0], 1),
-        "plan": f"{plan.max_tokens} tokens, {plan.checkpointed_layers}/{layers} layers again" if plan else "",
     }
 
 
@@ -215,19 +237,6 @@ def count_weights(config: PreTrainedConfig) -> int:
     """All weights of a model, embeddings included."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
-
-
-def matrix_rate() -> float:
-    """FLOP a second of an 8192-cubed product of random bfloat16 matrices."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(20):
-        a @ b
-    torch.cuda.synchronize()
-    return 20 * 2 * 8192**3 / (time.perf_counter() - began)
 
 
 def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
@@ -240,17 +249,42 @@ def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
     return [dialogue_rows(16, words, rng) for _ in range(steps)]
 
 
+def measure_unsloth(python: Path, shape: str, kinds: Sequence[str], rate: float) -> Iterator[dict[str, Any]]:
+    """Unsloth's arms, each in a process of its own and on the same random checkpoint."""
+    with TemporaryDirectory() as folder:
+        save_random_model(SHAPES[shape], Path(folder))
+        gc.collect()
+        torch.cuda.empty_cache()
+        quiet = {"HF_HUB_OFFLINE": "1", "UNSLOTH_COMPILE_LOCATION": f"{folder}/compiled"}
+        for arm in range(len(UNSLOTH)):
+            command = [str(python), "-m", "benchmarks.train_unsloth", folder, "--shape", shape]
+            command += ["--arm", str(arm), "--rate", str(rate), "--rows", *kinds]
+            run = subprocess.run(command, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True)
+            yield from (json.loads(line) for line in run.stdout.splitlines() if line.startswith("{"))
+            if run.returncode:
+                print(f"{UNSLOTH[arm].name}: ended with {run.returncode}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="solar-10b")
     parser.add_argument("--rows", choices=KINDS, nargs="*", default=KINDS)
     parser.add_argument("--arms", type=int, nargs="*", default=range(len(ARMS)), help="which arms, counted from 0")
+    parser.add_argument("--unsloth", type=Path, help="the interpreter of an environment with Unsloth")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     config = SHAPES[options.shape]
-    rate = matrix_rate()
+    rate = matrix_rate("cuda", torch.bfloat16)
     print(f"{options.shape}, matrix rate {rate / 1e12:.0f} TFLOP/s", flush=True)
     results: list[dict[str, Any]] = []
+
+    def report(result: dict[str, Any]) -> None:
+        results.append(result)
+        print(json.dumps(result), flush=True)
+        if options.output:
+            with options.output.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+
     for arm in (ARMS[index] for index in options.arms):
         model = build(config, arm)
         for kind in options.rows:
@@ -259,12 +293,15 @@ def main() -> None:
                 result |= measure(model, arm, rows_of(kind, config), rate)
             except (torch.OutOfMemoryError, UserError) as error:
                 result |= {"tokens/s": None, "plan": str(error).splitlines()[0]}
-            results.append(result)
-            print(json.dumps(result), flush=True)
-            if options.output:
-                with options.output.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+            report(result)
         del model
+        gc.collect()
+        torch.cuda.empty_cache()
+    if options.unsloth:
+        for result in measure_unsloth(options.unsloth, options.shape, options.rows, rate):
+            report(result)
+    else:
+        print("Unsloth: skipped; name the interpreter of an environment that has it with --unsloth")
     print(pd.DataFrame(results).to_markdown(index=False))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from dvclive import Live
 from peft import LoraConfig
-from transformers import EarlyStoppingCallback, PreTrainedModel
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback
 from trl import SFTConfig
 
 from stages.common.adapter import save_adapter, target_modules
@@ -21,6 +21,7 @@ from stages.common.checkpoints import MarkComplete, is_last, last_checkpoint, ru
 from stages.common.errors import UserError, run_stage
 from stages.common.files import read_json, remove, replacing, write_json, write_text
 from stages.common.lora import use_lora_linear
+from stages.common.matrix_rate import matrix_rate
 from stages.common.memory import budget, count_layers, dequantise_base, make_plan
 from stages.common.model import compute_dtype, has_fp8, load_base, load_tokenizer
 from stages.common.model_card import Training, model_card
@@ -29,7 +30,7 @@ from stages.common.params import Params, load_params
 from stages.common.preview import Preview
 from stages.common.prompt import Example, PromptBuilder, PromptSettings, choose_examples
 from stages.common.tables import read_table, references
-from stages.common.tracking import Speedometer, TrackWithLive
+from stages.common.tracking import SpeedBar, Speedometer, TrackWithLive
 from stages.common.trainer import SummaryTrainer, as_dataset
 
 MANIFEST = Path("models/base.json")
@@ -168,7 +169,9 @@ def main() -> None:
     rows = training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist())
     dev_references = references(dev)
     dev_rows = training_rows(builder, dev["dialogue"].tolist(), [refs[0] for refs in dev_references])
+    rate = matrix_rate("cuda" if torch.cuda.is_available() else "cpu", compute_dtype(params.quantization.compute_dtype))
     model = load_base(MANIFEST, params.quantization)
+    speed = Speedometer(model.num_parameters(), rate)
     memory = budget(params.train.memory)
     dequantised = (
         params.quantization.load_in_4bit
@@ -187,7 +190,6 @@ def main() -> None:
         batch_size=params.train.batch_size,
         folder=run / "previews",
     )
-    speed = Speedometer()
     remove(SPEED)
     with replacing(LOGS) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
         trainer = SummaryTrainer(
@@ -197,11 +199,13 @@ def main() -> None:
             eval_dataset=as_dataset(dev_rows),
             processing_class=builder.tokenizer,
             peft_config=lora_config(params, model),
-            callbacks=[MarkComplete(), TrackWithLive(live), speed],
+            callbacks=[MarkComplete(), speed, TrackWithLive(live)],
             preview=lambda step: preview.run(trainer.model, step),
             lora_plus_ratio=params.lora.plus_ratio,
             fp8=fp8,
         )
+        if trainer.pop_callback(ProgressCallback):
+            trainer.add_callback(SpeedBar(speed))
         plan = make_plan(
             trainer.base,
             trainer.probe,
@@ -236,9 +240,11 @@ def main() -> None:
         )
         write_text(adapter / "README.md", model_card(base, training))
     if speed.steps:
-        report = speed.report(trainer.state.num_input_tokens_seen)
-        write_json(SPEED, report)
-        logger.info("%s tokens/s, peak memory %s GiB", report["tokens_per_second"], report["peak_memory_gib"])
+        write_json(SPEED, speed.report())
+        logger.info(
+            "%s; the rate is %.2f TFLOP/s, and a token takes 4 FLOP for each of %s weights",
+            *(speed.describe(), rate / 1e12, f"{speed.weights:,}"),
+        )
     remove(run)
 
 

@@ -9,7 +9,8 @@ import pytest
 from dvclive import Live
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from stages.common.tracking import Speedometer, TrackWithLive
+from stages.common import tracking
+from stages.common.tracking import SpeedBar, Speedometer, TrackWithLive
 
 LOG = [
     {"loss": 3.0, "grad_norm": 0.5, "learning_rate": 0.001, "epoch": 0.5, "train_runtime": 12.5, "step": 1},
@@ -71,18 +72,60 @@ def test_a_resumed_training_writes_what_an_uninterrupted_one_does(
     assert track(arguments, "resumed", resumed_after=resumed_after) == track(arguments, "whole")
 
 
-def test_speed_is_that_of_the_steps_since_training_went_on(
-    arguments: TrainingArguments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The first step takes 2 seconds, then an evaluation 8, and the second step 3.
-    monkeypatch.setattr(time, "perf_counter", iter([0.0, 2.0, 10.0, 13.0]).__next__)
-    speed = Speedometer()
-    speed.on_train_begin(arguments, TrainerState(num_input_tokens_seen=500), TrainerControl())
-    for _ in range(2):
-        speed.on_step_begin()
-        speed.on_step_end()
-    report = speed.report(700)
+@pytest.fixture
+def speed(arguments: TrainingArguments, monkeypatch: pytest.MonkeyPatch) -> Speedometer:
+    """After the first two steps of a training that went on, one of 2 seconds and one of 3."""
+    # Between them 6 seconds go by, an evaluation within them.
+    monkeypatch.setattr(time, "perf_counter", iter([0.0, 2.0, 8.0, 11.0]).__next__)
+    monkeypatch.setattr(tracking, "peak_memory", lambda: 13 * 2**29)
+    speed = Speedometer(weights=2_000_000, matrix_rate=1e9)
+    state, control = TrainerState(num_input_tokens_seen=500), TrainerControl()
+    speed.on_train_begin(arguments, state, control)
+    for tokens in (120, 80):
+        speed.on_step_begin(arguments, state, control)
+        state.num_input_tokens_seen += tokens
+        speed.on_step_end(arguments, state, control)
+        speed.on_log(arguments, state, control, logs={"loss": 3.0})
+        speed.on_log(arguments, state, control, logs={"eval_loss": 2.5})
+    return speed
+
+
+def test_speed_is_that_of_the_steps_since_training_went_on(speed: Speedometer) -> None:
     assert speed.steps == 2
-    assert report["tokens_per_second"] == 40.0
-    assert report["seconds_per_step"] == 2.5
-    assert 0.05 < report["peak_memory_gib"] < 100
+    assert speed.report() == {
+        "tokens_per_second": 40.0,
+        "seconds_per_step": 2.5,
+        "matrix_rate_tflops": 0.001,
+        "share_of_matrix_rate": 0.32,
+        "peak_memory_gib": 6.5,
+    }
+
+
+def test_the_peak_is_that_of_the_process() -> None:
+    assert 0.05 < tracking.peak_memory() / 2**30 < 100
+
+
+def test_the_bar_shows_time_left_speed_and_memory(
+    speed: Speedometer, arguments: TrainingArguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar, state, control = SpeedBar(speed), TrainerState(max_steps=50, global_step=8), TrainerControl()
+    bar.on_train_begin(arguments, state, control)
+    assert str(bar.training_bar) == " 16%|█▌        | 8/50, ? left"
+    bar.training_bar.start_t -= 60
+    state.global_step = 10
+    bar.on_step_end(arguments, state, control)
+    bar.on_log(arguments, state, control, logs={"loss": 3.0})
+    # 2 steps took a minute, so 40 take 20.
+    line = " 20%|██        | 10/50, 20:00 left, 40 tokens/s, 32% of the matrix rate, 6.5 GiB"
+    assert str(bar.training_bar) == line
+    bar.on_train_end(arguments, state, control)
+    written = capsys.readouterr()
+    assert line in written.err
+    assert written.out == "{'loss': '3'}\n"
+
+
+def test_the_bar_takes_a_log_before_any_step(arguments: TrainingArguments) -> None:
+    bar, state, control = SpeedBar(Speedometer(1, 1.0)), TrainerState(max_steps=4), TrainerControl()
+    bar.on_train_begin(arguments, state, control)
+    bar.on_log(arguments, state, control, logs={"eval_loss": 2.5})
+    assert str(bar.training_bar) == "  0%|          | 0/4, ? left"

@@ -138,8 +138,10 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
     assert written["best"] == {"step": 8, "eval_loss": loss[8]}
     assert (written["rows"], written["step"]) == (14, 8)
     assert sorted(json.loads(train.SPEED.read_text(encoding="utf-8"))) == [
+        "matrix_rate_tflops",
         "peak_memory_gib",
         "seconds_per_step",
+        "share_of_matrix_rate",
         "tokens_per_second",
     ]
     assert PromptSettings.load(train.ADAPTER) == PromptSettings(

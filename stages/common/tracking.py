@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 from dvclive import Live
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tqdm import tqdm
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+"""A progress bar whose speed and memory still fit into 80 columns."""
 
 METRICS = {
     "loss": "train/loss",
@@ -54,42 +58,91 @@ class TrackWithLive(TrainerCallback):  # type: ignore[misc]
 
 
 class Speedometer(TrainerCallback):  # type: ignore[misc]
-    """Times the training steps, evaluations and checkpoints left out."""
+    """Times the training steps, evaluations and checkpoints left out.
 
-    def __init__(self) -> None:
+    A step ends when its loss is logged: only then has a GPU done what it was given. So each step must be logged.
+
+    Args:
+        weights: how many the frozen base has.
+        matrix_rate: FLOP a second of the device that trains.
+    """
+
+    def __init__(self, weights: int, matrix_rate: float) -> None:
+        self.weights = weights
+        self.matrix_rate = matrix_rate
         self.seconds = 0.0
         self.steps = 0
-        self.tokens_before = 0
-        self._began = 0.0
+        self.tokens = 0
+        self._tokens_before = 0
+        self._began: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.tokens_before = state.num_input_tokens_seen
+        self._tokens_before = state.num_input_tokens_seen
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()
 
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._began is None:
+            return  # an evaluation's log
         self.seconds += time.perf_counter() - self._began
+        self._began = None
         self.steps += 1
+        self.tokens = state.num_input_tokens_seen - self._tokens_before
 
-    def report(self, tokens: int) -> dict[str, float]:
+    def report(self) -> dict[str, float]:
         """Speed since training began or went on, at least one step ago.
 
-        Args:
-            tokens: all that were ever seen: prompt and completion, no padding.
-
         Returns:
-            Tokens a second, seconds a step, and peak memory in GiB (of the GPU; of the process without one).
+            Tokens a second, prompt and completion without padding; seconds a step; the matrix rate, and the share of it
+            that the tokens need: 4 FLOP a weight and token, 2 in the forward pass and 2 for the gradient of the
+            activations, as frozen weights need none; peak memory in GiB.
         """
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            # Linux counts in KiB.
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        speed = self.tokens / self.seconds
         return {
-            "tokens_per_second": round((tokens - self.tokens_before) / self.seconds, 1),
+            "tokens_per_second": round(speed, 1),
             "seconds_per_step": round(self.seconds / self.steps, 3),
-            "peak_memory_gib": round(peak / 2**30, 2),
+            "matrix_rate_tflops": round(self.matrix_rate / 1e12, 3),
+            "share_of_matrix_rate": round(speed * 4 * self.weights / self.matrix_rate, 3),
+            "peak_memory_gib": round(peak_memory() / 2**30, 2),
         }
+
+    def describe(self) -> str:
+        """The report as one line."""
+        report = self.report()
+        return (
+            f"{report['tokens_per_second']:.0f} tokens/s, {report['share_of_matrix_rate']:.0%} of the matrix rate, "
+            f"{report['peak_memory_gib']:.1f} GiB"
+        )
+
+
+class SpeedBar(ProgressCallback):  # type: ignore[misc]
+    """The trainer's progress bar with time left, speed and memory; add it after its speedometer."""
+
+    def __init__(self, speed: Speedometer) -> None:
+        super().__init__()
+        self.speed = speed
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The time left goes by the mean of this process's steps, so that evaluations among them take their share.
+        self.training_bar = tqdm(
+            total=state.max_steps, initial=state.global_step, smoothing=0, bar_format=BAR, dynamic_ncols=True
+        )
+        self.current_step = state.global_step
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.speed.steps:
+            self.training_bar.set_postfix_str(self.speed.describe(), refresh=False)
+        super().on_log(args, state, control, **kwargs)
+
+
+def peak_memory() -> int:
+    """The most bytes that were in use: of the GPU, or of the process where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
