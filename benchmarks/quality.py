@@ -39,7 +39,7 @@ from stages.common.prompt import PromptBuilder
 from stages.common.rouge import morpheme_scores
 from stages.common.tables import read_table, references
 from stages.common.trainer import SummaryTrainer, as_dataset
-from stages.train import DEV, MANIFEST, TRAIN, prompt_settings, training_rows
+from stages.train import DEV, MANIFEST, TRAIN, prompt_settings, training_rows, typical_steps
 
 PLAIN, OURS, FP8 = "plain TRL", "ours", "ours, FP8"
 
@@ -98,7 +98,7 @@ def trainer_for(
         max_tokens="auto",
         checkpointed_layers="auto",
         memory=memory,
-        step_tokens=params.train.batch_size * sum(map(len, rows)) // len(rows),
+        steps=typical_steps(rows, params.train.batch_size),
         longest=max(map(len, rows)),
     )
     trainer.use(plan)

@@ -65,7 +65,7 @@ class Arm:
     tokens: int = 0
     """The usual way: tokens of a padded micro-batch at most; 0: one row."""
     card: float | None = None
-    """Our way: GB of the card whose memory is used."""
+    """Our way: GiB of the card whose memory is used; what is sold as 24 GB has about as many."""
     fp8: bool = False
     checkpointed: bool = True
     """Not our way: activations of all layers are computed again."""
@@ -80,7 +80,7 @@ ARMS = [
     Arm("ours, a card of 16 GB", card=16),
     Arm("ours, a card of 12 GB", card=12),
     Arm("ours, FP8, a card of 80 GB", card=80, fp8=True),
-    Arm("ours, FP8, a card of 40 GB", card=40, fp8=True),
+    Arm("ours, FP8, a card of 48 GB", card=48, fp8=True),
 ]
 
 
@@ -114,7 +114,7 @@ def _row(prompt: int, completion: int, words: int, rng: random.Random) -> Traini
 def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     """The model with random weights and an adapter on all linear layers."""
     ours = arm.card is not None
-    dense = ours and not arm.fp8 and dequantise_base("auto", count_weights(config), budget(card_gib(arm)))
+    dense = ours and not arm.fp8 and dequantise_base("auto", count_weights(config), budget(arm.card or 0))
     model = random_model(config, nf4=not dense)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, use_lora_linear(lora) if ours else lora)
@@ -131,12 +131,6 @@ def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     return adapted.train()
 
 
-def card_gib(arm: Arm) -> float:
-    """The memory of the arm's card in GiB."""
-    assert arm.card is not None
-    return arm.card * 1e9 / GIB
-
-
 def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> Plan:
     """What training would plan for these rows on the arm's card."""
 
@@ -150,8 +144,8 @@ def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> 
         probe,
         max_tokens="auto",
         checkpointed_layers="auto",
-        memory=budget(card_gib(arm)),
-        step_tokens=sum(len(row) for rows in steps for row in rows) // len(steps),
+        memory=budget(arm.card or 0),
+        steps=[[len(row) for row in rows] for rows in steps],
         longest=max(len(row) for rows in steps for row in rows),
     )
     set_checkpointed(model.get_base_model(), plan.checkpointed_layers)

@@ -6,6 +6,7 @@ Run again after an interruption, it goes on from the last checkpoint and ends in
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[
     if truncated:
         logger.info("%d of %d dialogues lose turns to prompt.max_tokens", truncated, len(rows))
     return rows
+
+
+def typical_steps(rows: Sequence[TrainingRow], batch_size: int, most: int = 32) -> list[list[int]]:
+    """The lengths of the rows of some steps."""
+    lengths = [len(row) for row in rows[: most * batch_size]]
+    return [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
 
 
 def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
@@ -212,7 +219,7 @@ def main() -> None:
             max_tokens=params.train.max_tokens_per_batch,
             checkpointed_layers=params.train.checkpointed_layers,
             memory=memory,
-            step_tokens=params.train.batch_size * sum(map(len, rows)) // len(rows),
+            steps=typical_steps(rows, params.train.batch_size),
             longest=max(map(len, [*rows, *dev_rows])),
         )
         logger.info("%s", plan.describe(count_layers(trainer.base), dequantised))

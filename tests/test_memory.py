@@ -40,7 +40,12 @@ def plan(monkeypatch: pytest.MonkeyPatch, gib: float, *, used: float = 6, **sett
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: used * GIB)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
-    values: dict[str, Any] = {"max_tokens": "auto", "checkpointed_layers": "auto", "step_tokens": 8000, "longest": 1500}
+    values: dict[str, Any] = {
+        "max_tokens": "auto",
+        "checkpointed_layers": "auto",
+        "steps": [[1000] * 8],
+        "longest": 1500,
+    }
     return make_plan(cast(PreTrainedModel, base), probe, memory=gib * GIB, **values | settings)
 
 
@@ -86,7 +91,7 @@ def test_a_cpu_keeps_what_a_small_model_takes() -> None:
             max_tokens=tokens,
             checkpointed_layers=layers,
             memory=math.inf,
-            step_tokens=900,
+            steps=[[400, 300, 200]],
             longest=400,
         )
 
