@@ -64,6 +64,12 @@ def test_with_less_memory_more_is_computed_again(monkeypatch: pytest.MonkeyPatch
         assert each.max_tokens >= 1500
 
 
+def test_more_is_computed_again_where_rows_then_share_a_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kept whole, the rows of 1,000 tokens would go one by one, and each would take as long as several do.
+    found = plan(monkeypatch, 14)
+    assert found.max_tokens >= 3000 and found.checkpointed_layers > 24
+
+
 def test_fixed_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(monkeypatch, 70, max_tokens=4096, checkpointed_layers=7) == Plan(4096, 7)
     assert plan(monkeypatch, 70, max_tokens=4096, checkpointed_layers="all") == Plan(4096, 48)
