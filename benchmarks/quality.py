@@ -4,7 +4,7 @@
 
 Trains with plain TRL (padded rows, 4-bit weights dequantised at each use, PEFT's own layers), with ours, and with ours
 in FP8 where GPU and model have it: same rows, same order, same settings. All adapters are then judged alike, as
-`infer` loads them: the loss on dev, and ROUGE of greedy summaries at morpheme level.
+`infer` loads them: the loss on dev, and ROUGE of greedy summaries.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from stages.common.model import has_fp8, load_base, load_for_generation, load_to
 from stages.common.packing import TrainingRow
 from stages.common.params import Params, load_params
 from stages.common.prompt import PromptBuilder
-from stages.common.rouge import morpheme_scores
+from stages.common.rouge import morpheme_scores, word_scores
 from stages.common.tables import read_table, references
 from stages.common.trainer import SummaryTrainer, as_dataset
 from stages.train import DEV, MANIFEST, TRAIN, prompt_settings, training_rows, typical_steps
 
+LEVELS = {"word": word_scores, "morpheme": morpheme_scores}
 PLAIN, OURS, FP8 = "plain TRL", "ours", "ours, FP8"
 
 
@@ -120,6 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", choices=[PLAIN, OURS, FP8])
+    parser.add_argument("--level", choices=LEVELS, default="morpheme", help="what ROUGE counts")
+    parser.add_argument("--adapters", type=Path, help="a folder to keep the adapters in")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     params = load_params()
@@ -134,7 +137,7 @@ def main() -> None:
         greedy = DecodingSettings(max_new_tokens=params.decoding.max_new_tokens)
         batch_size = params.decoding.batch_size
         summaries = summarise(model, builder, dialogues, greedy, batch_size=batch_size, label="dev")
-        scores = morpheme_scores(summaries, refs)
+        scores = LEVELS[options.level](summaries, refs)
         return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
 
     can_fp8 = has_fp8() and load_base(MANIFEST, params.quantization).config.model_type in FAMILIES
@@ -142,7 +145,10 @@ def main() -> None:
     results = []
     for seed in options.seeds:
         for arm in arms:
-            result = {"seed": seed, "arm": arm, **run(arm, params, seed, builder, rows, judge)}
+            with tempfile.TemporaryDirectory() as output:
+                adapter = (options.adapters or Path(output)) / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+                measured = run(arm, params, seed, builder, rows, judge, adapter)
+            result = {"seed": seed, "arm": arm, **measured}
             results.append(result)
             print(json.dumps(result), flush=True)
             if options.output:
@@ -159,8 +165,9 @@ def run(
     builder: PromptBuilder,
     rows: list[TrainingRow],
     judge: Callable[[PreTrainedModel], dict[str, float]],
+    adapter: Path,
 ) -> dict[str, float]:
-    """Train once, and judge the adapter."""
+    """Train once, keep the adapter, and judge it."""
     with tempfile.TemporaryDirectory() as output:
         set_seed(seed)
         trainer = trainer_for(arm, params, seed, builder, rows, output)
@@ -168,10 +175,9 @@ def run(
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began
-        adapter = Path(output) / "adapter"
         trainer.model.save_pretrained(adapter)
         del trainer
-        judged = judge(load_for_generation(MANIFEST, adapter, params.quantization))
+    judged = judge(load_for_generation(MANIFEST, adapter, params.quantization))
     tokens = params.train.epochs * sum(map(len, rows))
     return {"seconds": round(seconds, 1), "tokens/s": round(tokens / seconds), **judged}
 
