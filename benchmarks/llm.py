@@ -116,7 +116,9 @@ def _measured(client: Callable[[str, int], object], base_url: str, count: int, r
 def ours(base_url: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = llm_settings(base_url=base_url, concurrency=ADMITTED)
-        ask("paraphrase", Dialogues(count), settings, Answers(Path(folder) / "answers.jsonl"), ["dialogue", "summary"])
+        answers = Answers(Path(folder) / "answers.jsonl")
+        for _ in ask("paraphrase", Dialogues(count), settings, answers, ["dialogue", "summary"]):
+            pass
 
 
 def drive(post: Callable[[dict[str, Any]], Awaitable[object]], count: int) -> Awaitable[object]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stages.common.answers import Answers, Message
@@ -88,7 +88,7 @@ def rewritten(origin: Row, new: Generated, quality: Quality) -> Row:
 
 
 def keep_good(
-    origins: Sequence[Row], texts: Sequence[str | None], quality: Quality, novelty: Novelty
+    origins: Sequence[Row], texts: Iterable[str | None], quality: Quality, novelty: Novelty
 ) -> tuple[list[Row], list[Rejection]]:
     """Sort the answers for the origins into rows to use and rejected ones."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def written(plan: Plan, new: Generated, quality: Quality) -> Row:
 
 
 def keep_good(
-    plans: Sequence[Plan], texts: Sequence[str | None], quality: Quality, novelty: Novelty
+    plans: Sequence[Plan], texts: Iterable[str | None], quality: Quality, novelty: Novelty
 ) -> tuple[list[Row], list[Rejection]]:
     """Sort the answers for the plans into rows to use and rejected ones."""
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from stages.common.answers import Answer, Answers, Request
+from stages.common.answers import Answer, Answers, Request, tell_apart
 from stages.common.errors import UserError
 from stages.common.usage import Usage
 
@@ -135,3 +136,38 @@ def test_usage_counts_what_is_in_use_whenever_it_was_asked_for(path: Path) -> No
     again = Answers(path)
     again.use(["a", "b"])
     assert again.usage() == Usage(2, 30, 3)
+
+
+def test_answers_in_use_come_in_the_order_of_their_requests(path: Path) -> None:
+    answers = Answers(path)
+    answers.add("a", answer("하나"))
+    answers.add("b", answer("둘"))
+    answers.use(["b", "later", "a"])
+    assert list(answers.used()) == [answer("둘"), None, answer("하나")]
+    answers.use(["a"])
+    assert list(answers.used()) == [answer("하나")]
+
+
+def test_request_that_occurs_again_asks_for_another_sample() -> None:
+    one, two = (Request("m", [{"role": "user", "content": word}], 0.7, 9) for word in "가나")
+    found = list(tell_apart([one, two, one, one]))
+    assert [request.sample for _, request in found] == [0, 0, 1, 2]
+    assert [key for key, _ in found] == [request.key for _, request in found]
+    assert len({key for key, _ in found}) == 4
+
+
+def test_answers_are_not_held_in_memory(path: Path) -> None:
+    count, text = 2000, "답" * 500
+    tracemalloc.start()
+    try:
+        answers = Answers(path)
+        answers.use(f"{number:04}" for number in range(count))
+        for number in range(count):
+            answers.add(f"{number:04}", answer(text + str(number)))
+        assert sum(found is not None for found in answers.used()) == count
+        answers.save()
+        assert Answers(path).usage() == Usage()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < path.stat().st_size / 4

@@ -69,11 +69,7 @@ def test_answers_come_in_the_order_of_the_questions_whichever_arrives_first(
 
     server.answer = answer
     answers = Answers(path)
-    assert ask("paraphrase", questions("가", "나", "다"), settings(), answers) == [
-        "답: 가",
-        "답: 나",
-        "답: 다",
-    ]
+    assert list(ask("paraphrase", questions("가", "나", "다"), settings(), answers)) == ["답: 가", "답: 나", "답: 다"]
     first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert first["answer"] != "답: 가"
 
@@ -101,14 +97,14 @@ def test_no_more_requests_at_once_than_concurrency(
 def test_retry_after_is_honoured(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     server.faults.append(Fault(429, headers={"Retry-After": "1.2"}))
     start = time.monotonic()
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답: 가"]
     assert time.monotonic() - start >= 1.2  # without the header it is 0.5 s at most
     assert len(server.requests) == 2
 
 
 def test_server_error_is_asked_again(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     server.faults += [Fault(500), Fault(503)]
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답: 가"]
     assert len(server.requests) == 3
 
 
@@ -119,7 +115,7 @@ def test_kept_answers_need_no_key_and_no_server(
         here = settings(base_url=gone.base_url)
         ask("paraphrase", questions("가", "나"), here, Answers(path))
     monkeypatch.delenv("UPSTAGE_API_KEY")
-    assert ask("paraphrase", questions("나", "가"), here, Answers(path)) == ["답: 나", "답: 가"]
+    assert list(ask("paraphrase", questions("나", "가"), here, Answers(path))) == ["답: 나", "답: 가"]
     assert len(gone.requests) == 2
 
 
@@ -147,9 +143,9 @@ def test_question_that_occurs_twice_gets_two_samples(
     server: FakeOpenAI, settings: Callable[..., Llm], path: Path
 ) -> None:
     server.answer = lambda messages: f"답 {len(server.requests)}"
-    first = ask("paraphrase", questions("가", "가"), settings(concurrency=1), Answers(path))
+    first = list(ask("paraphrase", questions("가", "가"), settings(concurrency=1), Answers(path)))
     assert first == ["답 1", "답 2"]
-    assert ask("paraphrase", questions("가", "가"), settings(), Answers(path)) == first
+    assert list(ask("paraphrase", questions("가", "가"), settings(), Answers(path))) == first
     assert len(server.requests) == 2
 
 
@@ -164,7 +160,7 @@ def test_torn_last_line_is_cut_off_and_asked_again(
     torn = len(whole.splitlines()[1]) - 19
     assert caplog.messages == [f"{path}: cut off a torn last line of {torn} bytes"]
     assert path.read_bytes() == whole.splitlines(keepends=True)[0]
-    assert ask("paraphrase", questions("가", "나"), settings(), answers) == ["답: 가", "답: 나"]
+    assert list(ask("paraphrase", questions("가", "나"), settings(), answers)) == ["답: 가", "답: 나"]
     assert asked(server) == ["가", "나", "나"]
     assert path.read_bytes() == whole
 
@@ -193,7 +189,7 @@ def test_without_a_key_what_is_not_answered_is_left_out_and_said(
     monkeypatch.delenv("UPSTAGE_API_KEY")
     answers = Answers(path)
     with caplog.at_level(logging.INFO):
-        found = ask("paraphrase", questions("가", "나", "다"), settings(without_key="skip"), answers)
+        found = list(ask("paraphrase", questions("가", "나", "다"), settings(without_key="skip"), answers))
     assert found == [None, "답: 나", None]
     assert asked(server) == ["나"]
     assert answers.usage().answers == 1
@@ -292,7 +288,7 @@ def test_failure_sends_nothing_new_and_keeps_what_is_under_way(
 
 def test_empty_answer_is_an_answer(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     server.faults.append(Fault(200, '{"choices": [{"message": {"content": null}}]}'))
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == [""]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == [""]
 
 
 def test_progress_is_shown_for_requests_only(
@@ -309,7 +305,7 @@ def test_server_without_a_key_gets_none(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.wants_key = False
-    assert ask("paraphrase", questions("가"), settings(api_key_env=""), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(api_key_env=""), Answers(path))) == ["답: 가"]
 
 
 def test_server_that_wants_a_key_where_none_is_named(settings: Callable[..., Llm], path: Path) -> None:
@@ -319,7 +315,7 @@ def test_server_that_wants_a_key_where_none_is_named(settings: Callable[..., Llm
 
 
 def test_iterator_of_conversations(settings: Callable[..., Llm], path: Path) -> None:
-    assert ask("paraphrase", iter(questions("가", "나")), settings(), Answers(path)) == ["답: 가", "답: 나"]
+    assert list(ask("paraphrase", iter(questions("가", "나")), settings(), Answers(path))) == ["답: 가", "답: 나"]
 
 
 FORMAT = {
@@ -352,11 +348,12 @@ def test_refused_schema_is_left_out_from_then_on(
 ) -> None:
     server.faults.append(Fault(status, REFUSED))
     with caplog.at_level(logging.INFO, logger="stages"):
-        texts = ask("paraphrase", questions("가", "나"), settings(concurrency=1), Answers(path), ["summary"])
+        texts = list(ask("paraphrase", questions("가", "나"), settings(concurrency=1), Answers(path), ["summary"]))
     assert texts == ["답: 가", "답: 나"]
     assert ["response_format" in request for request in server.requests] == [True, False, False]
     assert caplog.messages[0].startswith("the server refuses a JSON schema, going on without: Error code: ")
-    assert ask("paraphrase", questions("가"), settings(structured="none"), Answers(path)) == ["답: 가"]  # same key
+    same_key = ask("paraphrase", questions("가"), settings(structured="none"), Answers(path))
+    assert list(same_key) == ["답: 가"]
     assert len(server.requests) == 3
 
 
@@ -381,7 +378,7 @@ def test_model_that_counts_its_thoughts(server: FakeOpenAI, settings: Callable[.
 def test_retry_after_may_be_a_date(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     server.faults.append(Fault(503, headers={"Retry-After": formatdate(time.time() + 3, usegmt=True)}))
     start = time.monotonic()
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답: 가"]
     assert time.monotonic() - start >= 1.9  # dates have whole seconds
 
 
@@ -409,7 +406,7 @@ def test_retry_after_that_says_nothing_is_passed_over(
     server: FakeOpenAI, settings: Callable[..., Llm], path: Path, wait: str
 ) -> None:
     server.faults.append(Fault(429, headers={"Retry-After": wait}))
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답: 가"]
 
 
 def test_exhausted_quota_is_not_asked_again(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
@@ -438,7 +435,7 @@ def test_broken_reply_is_asked_for_again(
 ) -> None:
     server.faults.append(fault)
     with caplog.at_level(logging.INFO, logger="stages"):
-        assert ask("paraphrase", questions("가"), settings(timeout=1.0), Answers(path)) == ["답: 가"]
+        assert list(ask("paraphrase", questions("가"), settings(timeout=1.0), Answers(path))) == ["답: 가"]
     assert caplog.messages == [
         f"paraphrase: 1 requests were sent again: 1 {kind}",
         "paraphrase: 1 answers, 1 of them new: 1 prompt and 1 completion tokens",
@@ -465,7 +462,7 @@ def test_port_that_speaks_no_http(settings: Callable[..., Llm], path: Path, monk
 
 def test_answer_cut_off_once_is_asked_for_again(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     server.faults.append(completion("답: ", "length", (5, 7)))
-    assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답: 가"]
+    assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답: 가"]
     record = json.loads(path.read_text(encoding="utf-8"))
     assert (record["finish_reason"], record["prompt_tokens"], record["completion_tokens"]) == ("stop", 6, 8)
 
@@ -478,7 +475,7 @@ def test_answer_cut_off_twice_is_told_each_time_and_not_paid_for_again(
     for _ in range(2):
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="stages"):
-            assert ask("paraphrase", questions("가"), settings(), Answers(path)) == ["답:"]
+            assert list(ask("paraphrase", questions("가"), settings(), Answers(path))) == ["답:"]
         assert caplog.messages[-1] == told
     assert len(server.requests) == 2
 
@@ -544,7 +541,7 @@ def test_limit_stops_the_run_and_a_higher_one_goes_on(
             ask("paraphrase", words, settings(concurrency=1, **limit), Answers(path))
         assert str(error.value) == f"{message}{LIMITED}"
     assert len(server.requests) < 5
-    answers = ask("paraphrase", words, settings(concurrency=1, **higher), Answers(path))
+    answers = list(ask("paraphrase", words, settings(concurrency=1, **higher), Answers(path)))
     assert answers == [f"답 {number}" for number in range(5)]
     assert len(server.requests) == 5
 

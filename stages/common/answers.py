@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from stages.common.errors import UserError
@@ -48,11 +50,24 @@ class Answer:
         return Usage(1, self.prompt_tokens, self.completion_tokens)
 
 
+def tell_apart(requests: Iterable[Request]) -> Iterator[tuple[str, Request]]:
+    """Each request with its key; one that occurs again asks for another sample."""
+    with closing(_scratch("CREATE TABLE asked (question TEXT PRIMARY KEY, again INTEGER) WITHOUT ROWID")) as scratch:
+        count = "INSERT INTO asked VALUES (?, 0) ON CONFLICT DO UPDATE SET again = again + 1 RETURNING again"
+        for request in requests:
+            key = request.key
+            [(sample,)] = scratch.execute(count, [key])
+            if sample:
+                request = replace(request, sample=sample)
+                key = request.key
+            yield key, request
+
+
 class Answers:
     """The answers in a file, by the key of their request; each new one is appended as it arrives.
 
     Several processes may use one file: each keeps what the others add, and where two answer the same request, the
-    first answer stays.
+    first answer stays. What a process knows of them is on disk too, so that memory does not grow with their number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,47 +77,68 @@ class Answers:
             UserError: a line is no answer record.
         """
         self._file = Journal(path)
-        self._answers: dict[str, Answer] = {}
-        self._used: set[str] = set()
+        self._known = _scratch(
+            "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT, text TEXT, finish_reason TEXT,"
+            " prompt_tokens INTEGER, completion_tokens INTEGER)",
+            "CREATE TABLE used (number INTEGER PRIMARY KEY, key TEXT)",
+        )
         if path.exists():
             with self._file.locked():
                 self._take_in()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._answers
+        return self._known.execute("SELECT 1 FROM answers WHERE key = ?", [key]).fetchone() is not None
 
     def __getitem__(self, key: str) -> Answer:
-        return self._answers[key]
-
-    def get(self, key: str) -> Answer | None:
-        return self._answers.get(key)
+        row = self._known.execute("SELECT * FROM answers WHERE key = ?", [key]).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return Answer(*row[1:])
 
     def add(self, key: str, answer: Answer) -> None:
         """Keep an answer, in the file too before this returns."""
         with self._file.locked():
             self._take_in()
-            if key not in self._answers:
-                self._answers[key] = answer
+            if key not in self:
                 self._file.append(_line(key, answer))
+                self._learn(key, answer)
 
     def save(self) -> None:
         """Write the file whole, sorted by key: the same answers give the same bytes, however they came."""
         with self._file.locked():
             self._take_in()
-            self._file.replace([_line(key, self._answers[key]) for key in sorted(self._answers)])
+            rows = self._known.execute("SELECT * FROM answers ORDER BY key")
+            self._file.replace(_line(key, Answer(*row)) for key, *row in rows)
 
     def use(self, keys: Iterable[str]) -> None:
-        """Count the answers to these requests, there or still to come, in `usage`."""
-        self._used.update(keys)
+        """Put in use the answers to these requests, there or still to come, instead of those of an earlier call."""
+        self._known.execute("DELETE FROM used")
+        self._known.executemany("INSERT INTO used (key) VALUES (?)", ([key] for key in keys))
+
+    def used(self) -> Iterator[Answer | None]:
+        """The answers in use, each read when its turn comes, in the order of their requests; None for a missing one."""
+        rows = self._known.execute("SELECT answers.* FROM used LEFT JOIN answers USING (key) ORDER BY number")
+        return (None if key is None else Answer(*row) for key, *row in rows)
 
     def usage(self) -> Usage:
         """What the answers in use took, whichever run asked for them: the same in a clone that asks for nothing."""
-        return sum((self._answers[key].usage for key in self._used if key in self._answers), Usage())
+        return sum((answer.usage for answer in self.used() if answer), Usage())
 
     def _take_in(self) -> None:
         for number, line in self._file.read_new():
-            key, answer = _read(line, f"{self._file.path}, line {number}")
-            self._answers.setdefault(key, answer)
+            self._learn(*_read(line, f"{self._file.path}, line {number}"))
+
+    def _learn(self, key: str, answer: Answer) -> None:
+        self._known.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", [key, *astuple(answer)])
+
+
+def _scratch(*tables: str) -> sqlite3.Connection:
+    """A database for this process alone: on disk past two megabytes, in a file that is gone when the process is."""
+    database = sqlite3.connect("", isolation_level=None)
+    database.execute("PRAGMA journal_mode = OFF")  # nothing is ever rolled back
+    for table in tables:
+        database.execute(table)
+    return database
 
 
 def _line(key: str, answer: Answer) -> str:

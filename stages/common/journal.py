@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 from filelock import FileLock
 
-from stages.common.files import write_text
+from stages.common.files import replacing
+
+CHUNK = 2**16
+"""Bytes read at once."""
 
 log = logging.getLogger(__name__)
 
@@ -34,30 +37,34 @@ class Journal:
         with self._lock:
             yield
 
-    def read_new(self) -> list[tuple[int, bytes]]:
+    def read_new(self) -> Iterator[tuple[int, bytes]]:
         """The numbered lines that others wrote since the last call; all of them where somebody replaced the file.
 
-        A last line without an end was torn by a process that was killed, since no other writes now: it is cut off.
+        They are to be read to the end. A last line without an end was torn by a process that was killed, since no
+        other writes now: it is cut off.
         """
         file = self._current()
         file.seek(self._end)
-        *lines, torn = file.read().split(b"\n")
-        numbered = list(enumerate(lines, self._lines + 1))
-        self._advance(lines)
+        torn = b""
+        while chunk := file.read(CHUNK):
+            *lines, torn = (torn + chunk).split(b"\n")
+            for line in lines:
+                self._advance(line)
+                yield self._lines, line
         if torn:
             file.truncate(self._end)
             log.info("%s: cut off a torn last line of %d bytes", self.path, len(torn))
-        return numbered
 
     def append(self, line: str) -> None:
         """Add a line, once `read_new` has told what others wrote; it is in the file when this returns."""
         data = line.encode()
         self._current().write(data + b"\n")
-        self._advance([data])
+        self._advance(data)
 
-    def replace(self, lines: list[str]) -> None:
+    def replace(self, lines: Iterable[str]) -> None:
         """Write the file whole."""
-        write_text(self.path, "".join(f"{line}\n" for line in lines))
+        with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
     def _current(self) -> FileIO:
         """The file that is at the path now; the one held open keeps its inode, so that a new file has another."""
@@ -70,6 +77,6 @@ class Journal:
             self._end = self._lines = 0
         return self._file
 
-    def _advance(self, lines: list[bytes]) -> None:
-        self._end += sum(len(line) + 1 for line in lines)
-        self._lines += len(lines)
+    def _advance(self, line: bytes) -> None:
+        self._end += len(line) + 1
+        self._lines += 1

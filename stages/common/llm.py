@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from tqdm import tqdm
 
-from stages.common.answers import Answers, Message, Request
+from stages.common.answers import Answers, Message, Request, tell_apart
 from stages.common.api_key import read_key
 from stages.common.chat import Server
 from stages.common.errors import UserError
@@ -39,7 +37,7 @@ def ask(
     settings: Llm,
     answers: Answers,
     fields: Sequence[str] = (),
-) -> list[str | None]:
+) -> Iterator[str | None]:
     """Answer each conversation, from `answers` or by the server, whose answers are added to `answers`.
 
     Args:
@@ -51,8 +49,8 @@ def ask(
         fields: the texts that the JSON object of an answer holds; a server that can is held to them.
 
     Returns:
-        One text per conversation, in their order. One that was cut off at max_tokens twice is among them; None stands
-        for one that is not answered for lack of a key.
+        One text per conversation, in their order, each read from `answers` when its turn comes. One that was cut off
+        at max_tokens twice is among them; None stands for one that is not answered for lack of a key.
 
     Raises:
         UserError: there is no key and `augment.llm.without_key` is stop, the server cannot be reached or refuses, or a
@@ -61,21 +59,19 @@ def ask(
     check_budget(settings)
     if isinstance(conversations, Iterator):
         conversations = list(conversations)
-    keys = [key for key, _ in _requests(conversations, settings)]
-    answers.use(keys)
-    missing = sum(key not in answers for key in keys)
+    answers.use(key for key, _ in _requests(conversations, settings))
+    missing = sum(answer is None for answer in answers.used())
     key = _find_key(stage, settings, missing) if missing else None
     if missing and (key or not settings.api_key_env):
         server = Server(settings, key, fields)
         waiting = ((key, request) for key, request in _requests(conversations, settings) if key not in answers)
         with tqdm(total=missing, desc=stage, unit="request") as progress:
             asyncio.run(_ask_all(waiting, server, settings, answers, progress))
-        _report(stage, keys, missing, server, settings, answers)
-    kept = [answers.get(key) for key in keys]
-    cut_off = sum(answer is not None and answer.finish_reason == "length" for answer in kept)
+        _report(stage, missing, server, settings, answers)
+    cut_off = sum(answer is not None and answer.finish_reason == "length" for answer in answers.used())
     if cut_off:
         log.info("%s: %d answers are cut off at augment.llm.max_tokens = %d", stage, cut_off, settings.max_tokens)
-    return [None if answer is None else answer.text for answer in kept]
+    return (None if answer is None else answer.text for answer in answers.used())
 
 
 def plan(stage: str, conversations: Iterable[list[Message]], settings: Llm, answers: Answers) -> str:
@@ -100,16 +96,10 @@ def plan(stage: str, conversations: Iterable[list[Message]], settings: Llm, answ
 
 
 def _requests(conversations: Iterable[list[Message]], settings: Llm) -> Iterator[tuple[str, Request]]:
-    """A request for each conversation, with its key; one that occurs again asks for another sample."""
-    samples: Counter[str] = Counter()
-    for messages in conversations:
-        request = Request(settings.model, messages, settings.temperature, settings.max_tokens)
-        key = question = request.key
-        if question in samples:
-            request = replace(request, sample=samples[question])
-            key = request.key
-        samples[question] += 1
-        yield key, request
+    """A request for each conversation, with its key."""
+    return tell_apart(
+        Request(settings.model, messages, settings.temperature, settings.max_tokens) for messages in conversations
+    )
 
 
 def _find_key(stage: str, settings: Llm, missing: int) -> str | None:
@@ -172,7 +162,7 @@ async def _ask_all(
         raise failures[0]
 
 
-def _report(stage: str, keys: Sequence[str], missing: int, server: Server, settings: Llm, answers: Answers) -> None:
+def _report(stage: str, missing: int, server: Server, settings: Llm, answers: Answers) -> None:
     """Say what was asked for, what went wrong on the way, and what the stage's answers took.
 
     Raises:
@@ -182,10 +172,10 @@ def _report(stage: str, keys: Sequence[str], missing: int, server: Server, setti
     if server.faults:
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(server.faults.items()))
         log.info("%s: %d requests were sent again: %s", stage, server.faults.total(), faults)
-    answered = sum(key in answers for key in keys)
-    if answered < len(keys):
+    left = sum(answer is None for answer in answers.used())
+    if left:
         raise UserError(
-            f"{reached_limit(spent, settings)}: reached by {stage} with {answered} of {len(keys)} answers, "
-            f"{spent.describe(settings)}; what was answered is kept, raise it and run again to go on"
+            f"{reached_limit(spent, settings)}: reached by {stage} with {spent.answers} of {spent.answers + left} "
+            f"answers, {spent.describe(settings)}; what was answered is kept, raise it and run again to go on"
         )
-    log.info("%s: %d answers, %d of them new: %s", stage, len(keys), missing, spent.describe(settings))
+    log.info("%s: %d answers, %d of them new: %s", stage, spent.answers, missing, spent.describe(settings))
