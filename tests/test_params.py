@@ -222,6 +222,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         changed("    base_url:", "    base_url: localhost:8000/v1"),
         ': augment.llm.base_url = "localhost:8000/v1": allowed: an address such as http://localhost:8000/v1',
     ),
+    "port that none can have": (
+        changed("    base_url:", "    base_url: http://localhost:65536/v1"),
+        ': augment.llm.base_url = "http://localhost:65536/v1": allowed: an address such as http://localhost:8000/v1',
+    ),
     "key in place of its variable": (
         changed("    api_key_env:", "    api_key_env: up-Zk81vQ0x"),
         ': augment.llm.api_key_env = "up-Zk81vQ0x": allowed: the name of a variable such as UPSTAGE_API_KEY, '
@@ -341,6 +345,7 @@ def test_learning_rate_as_dvc_writes_it(written: str, number: float, tmp_path: P
         ("  checkpointed_layers:", "all", "train.checkpointed_layers", "all"),
         ("  rank_pattern:", "{q_proj: 32}", "lora.rank_pattern", {"q_proj": 32}),
         ("    base_url:", "http://localhost:8000", "augment.llm.base_url", "http://localhost:8000"),
+        ("    base_url:", "http://localhost:65535/v1", "augment.llm.base_url", "http://localhost:65535/v1"),
     ],
 )
 def test_value_that_is_allowed(line: str, written: str, key: str, value: object, tmp_path: Path) -> None:

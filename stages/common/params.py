@@ -108,7 +108,7 @@ class Llm(Section):
     base_url: Annotated[
         str,
         Field(
-            pattern=r"^https?://[^\s/:]+(:\d{1,4}|:[1-5]\d{4})?(/\S*)?$",
+            pattern=r"^https?://[^\s/:]+(:(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?(/\S*)?$",
             description="an address such as http://localhost:8000/v1",
         ),
     ]
