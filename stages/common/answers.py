@@ -133,9 +133,10 @@ class Answers:
 
 
 def _scratch(*tables: str) -> sqlite3.Connection:
-    """A database for this process alone: on disk past two megabytes, in a file that is gone when the process is."""
+    """A database for this process alone: on disk past half a megabyte, in a file that is gone when the process is."""
     database = sqlite3.connect("", isolation_level=None)
     database.execute("PRAGMA journal_mode = OFF")  # nothing is ever rolled back
+    database.execute("PRAGMA cache_size = -500")  # kB; the default of 2 MB is no faster
     for table in tables:
         database.execute(table)
     return database
