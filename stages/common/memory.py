@@ -25,7 +25,9 @@ LARGE = 1_000_000_000
 """Weights from which a CPU computes activations again, and no longer holds 4-bit weights dequantised."""
 PROBE_TOKENS = (512, 1024)
 SPARE = 0.92
-"""Share of the memory that is planned with; fragments and the optimizer's first step take the rest."""
+"""Share of the memory that is planned with; fragments, and rows unlike those of the probe, take the rest."""
+OPTIMIZER = 12
+"""Bytes of a trained parameter that are taken after planning: its gradient and two moments in float32."""
 RATE = 640e12
 """FLOP a second of products on a data-centre GPU, to weigh computing again against more micro-batches."""
 BESIDE = 1.4e-11
@@ -130,7 +132,8 @@ def make_plan(
         return Plan(max_tokens, fixed_count)
 
     kept, again = (_bytes_per_token(model, probe, count) for count in (0, layers))
-    free = memory - torch.cuda.memory_allocated()
+    later = OPTIMIZER * sum(parameter.numel() for parameter in trainable(model))
+    free = memory - torch.cuda.memory_allocated() - later
     counts = range(layers + 1) if fixed_count is None else [fixed_count]
     most = max(longest, *map(sum, steps))
     needed = longest if isinstance(max_tokens, str) else max(longest, max_tokens)
@@ -152,7 +155,8 @@ def make_plan(
 def seconds(plan: Plan, layers: int, weights: int, steps: Sequence[Sequence[int]]) -> float:
     """What steps cost under a plan, to compare plans by.
 
-    Products take 4 FLOP for each weight and token, and 2 more where activations are computed again.
+    Products take 4 FLOP for each weight and token. Computing activations again takes 2 more, and as long as 3, since
+    attention and all between the products are done again too.
 
     Args:
         plan: the plan.
@@ -165,7 +169,7 @@ def seconds(plan: Plan, layers: int, weights: int, steps: Sequence[Sequence[int]
     for lengths in steps:
         for rows in split(lengths, plan.max_tokens):
             tokens = sum(lengths[row] for row in rows)
-            busy = (4 + 2 * again) * weights * tokens / RATE + BESIDE * weights
+            busy = (4 + 3 * again) * weights * tokens / RATE + BESIDE * weights
             total += max(busy, LAUNCH * layers * (1 + again / 2))
     return total
 
