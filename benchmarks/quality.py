@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,14 +24,13 @@ import torch
 from peft import LoraConfig
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, set_seed
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from benchmarks.train_step import no_preview, padded
 from stages.common.decoding import DecodingSettings
 from stages.common.files import read_json
 from stages.common.fused import FAMILIES
 from stages.common.generation import summarise
-from stages.common.lora import use_lora_linear
 from stages.common.memory import budget, dequantise_base, make_plan
 from stages.common.model import has_fp8, load_base, load_for_generation, load_tokenizer
 from stages.common.packing import TrainingRow
@@ -39,60 +39,41 @@ from stages.common.prompt import PromptBuilder
 from stages.common.rouge import morpheme_scores, word_scores
 from stages.common.tables import read_table, references
 from stages.common.trainer import SummaryTrainer, as_dataset
-from stages.train import DEV, MANIFEST, TRAIN, prompt_settings, training_rows, typical_steps
+from stages.train import (
+    DEV,
+    MANIFEST,
+    TRAIN,
+    lora_config,
+    prompt_settings,
+    sft_config,
+    training_rows,
+    typical_steps,
+    without_examples,
+)
 
 LEVELS = {"word": word_scores, "morpheme": morpheme_scores}
 PLAIN, OURS, FP8 = "plain TRL", "ours", "ours, FP8"
 
 
-def sft_config(params: Params, seed: int, output: str, *, bf16: bool) -> SFTConfig:
-    """The settings of params.yaml, without evaluations and checkpoints."""
-    train = params.train
-    return SFTConfig(
-        output_dir=output,
-        seed=seed,
-        num_train_epochs=train.epochs,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=train.warmup_ratio,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        optim=train.optimizer,
-        per_device_train_batch_size=train.batch_size,
-        gradient_checkpointing=False,
-        bf16=bf16,
-        save_strategy="no",
-        logging_steps=1000,
-        disable_tqdm=True,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        report_to="none",
-    )
-
-
-def trainer_for(
-    arm: str, params: Params, seed: int, builder: PromptBuilder, rows: list[TrainingRow], output: str
-) -> SFTTrainer:
-    """A trainer of one of the arms, ready to train."""
-    lora = LoraConfig(r=params.lora.r, lora_alpha=params.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[TrainingRow], output: Path) -> SFTTrainer:
+    """A trainer of one of the arms, ready to train with the settings of params.yaml."""
+    quiet = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True}
+    args = replace(sft_config(params, output), logging_steps=1000, **quiet)
     common: dict[str, Any] = {"train_dataset": as_dataset(rows), "processing_class": builder.tokenizer}
     model = load_base(MANIFEST, params.quantization)
+    lora = lora_config(params, model)
     if arm == PLAIN:
 
         def collate(batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
             return padded([TrainingRow(**row) for row in batch], builder.pad_id)
 
-        args = sft_config(params, seed, output, bf16=torch.cuda.is_available())
-        return SFTTrainer(model=model, args=args, peft_config=lora, data_collator=collate, **common)
+        args = replace(args, bf16=torch.cuda.is_available())
+        pefts_own = LoraConfig(**lora.to_dict())
+        return SFTTrainer(model=model, args=args, peft_config=pefts_own, data_collator=collate, **common)
     memory = budget("auto")
     if arm == OURS and dequantise_base("auto", model.num_parameters(), memory):
         model = model.dequantize()
-    args = sft_config(params, seed, output, bf16=False)
-    trainer = SummaryTrainer(
-        model=model, args=args, peft_config=use_lora_linear(lora), preview=no_preview, fp8=arm == FP8, **common
-    )
+    trainer = SummaryTrainer(model=model, args=args, peft_config=lora, preview=no_preview, fp8=arm == FP8, **common)
     plan = make_plan(
         trainer.base,
         trainer.probe,
@@ -129,6 +110,7 @@ def main() -> None:
     train, dev = read_table(TRAIN, "train"), read_table(DEV, "dev")
     settings = prompt_settings(params, train, read_json(MANIFEST))
     builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
+    train = without_examples(train, settings.examples)
     rows = training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist())
     dialogues, refs = dev["dialogue"].tolist(), references(dev)
     dev_rows = training_rows(builder, dialogues, [given[0] for given in refs])
@@ -147,7 +129,7 @@ def main() -> None:
         for arm in arms:
             with tempfile.TemporaryDirectory() as output:
                 adapter = (options.adapters or Path(output)) / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
-                measured = run(arm, params, seed, builder, rows, judge, adapter)
+                measured = run(arm, params.model_copy(update={"seed": seed}), builder, rows, judge, adapter)
             result = {"seed": seed, "arm": arm, **measured}
             results.append(result)
             print(json.dumps(result), flush=True)
@@ -161,7 +143,6 @@ def main() -> None:
 def run(
     arm: str,
     params: Params,
-    seed: int,
     builder: PromptBuilder,
     rows: list[TrainingRow],
     judge: Callable[[PreTrainedModel], dict[str, float]],
@@ -169,9 +150,9 @@ def run(
 ) -> dict[str, float]:
     """Train once, keep the adapter, and judge it."""
     with tempfile.TemporaryDirectory() as output:
-        set_seed(seed)
-        trainer = trainer_for(arm, params, seed, builder, rows, output)
-        set_seed(seed)
+        set_seed(params.seed)
+        trainer = trainer_for(arm, params, builder, rows, Path(output))
+        set_seed(params.seed)
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began
