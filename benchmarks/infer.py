@@ -173,13 +173,14 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens
     base = model.unload()
     dequantise(base)
     free()
-    ready = adapted(base, adapter, autocast=False)
+    ready = adapted(base, adapter, as_we_do=True)
     limits = Limits(batch, tokens)
     report.arm("ours, greedy", 1, lambda work: ours(ready, work, 1, limits))
     free()
     report.arm("ours, 4 beams", 4, lambda work: ours(ready, work, 4, limits))
+    dense = adapted(ready.unload(), adapter)
     free()
-    report.arm("plain, bf16", 1, lambda work: plain(ready, work, 1, 32))
+    report.arm("plain, bf16", 1, lambda work: plain(dense, work, 1, 32))
 
 
 def dequantise(model: PreTrainedModel) -> None:
@@ -194,11 +195,16 @@ def dequantise(model: PreTrainedModel) -> None:
     replace_linear(model, bnb.nn.Linear4bit, whole)
 
 
-def adapted(model: PreTrainedModel, state: dict[str, torch.Tensor] | None = None, autocast: bool = True) -> PeftModel:
-    """The model with a LoRA adapter of rank 16 on every linear layer: a random one, or the one given."""
+def adapted(
+    model: PreTrainedModel, state: dict[str, torch.Tensor] | None = None, *, as_we_do: bool = False
+) -> PeftModel:
+    """The model with a LoRA adapter of rank 16 on every linear layer: a random one, or the one given.
+
+    The layers are PEFT's own; `as_we_do` takes those of `load_for_generation`.
+    """
     set_seed(1)
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
-    peft = get_peft_model(model, use_lora_linear(config) if state else config, autocast_adapter_dtype=autocast)
+    peft = get_peft_model(model, use_lora_linear(config) if as_we_do else config, autocast_adapter_dtype=not as_we_do)
     if state is not None:
         set_peft_model_state_dict(peft, state)
     return peft.eval()
