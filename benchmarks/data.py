@@ -190,18 +190,18 @@ def compare_with_pandas(sources: Sequence[Path], rows: int) -> None:
         print(f"{label:26s}{cost.seconds:10.1f}{cost.cpu / rows * 1e6:12.0f}{rows / cost.seconds:10,.0f}{ratios}")
 
 
-def least(sources: Sequence[Path], rows: int) -> dict[str, Cost]:
-    """What each stage takes at least, of three runs: those of a second differ by a tenth of one."""
-    runs = [run_stages(sources, rows) for _ in range(3)]
-    return {stage: min((run[stage] for run in runs), key=lambda cost: cost.cpu) for stage in runs[0]}
+def typical(sources: Sequence[Path], rows: int) -> dict[str, Cost]:
+    """The median of five runs: a second of work takes a tenth more or less from one run to the next."""
+    runs = [run_stages(sources, rows) for _ in range(5)]
+    return {stage: sorted((run[stage] for run in runs), key=lambda cost: cost.cpu)[2] for stage in runs[0]}
 
 
 def print_stages(sources: Sequence[Path], sizes: Sequence[int]) -> None:
     """Print a line for each stage and size; the times for a row are of those beyond the small table's."""
-    small = least(sources, START_UP)
+    small = typical(sources, START_UP)
     print(f"{'stage':8s}{'rows':>10s}{'seconds':>10s}{'rows/s':>10s}{'us/row':>9s}{'cpu us/row':>12s}{'peak MB':>9s}")
     for rows in sizes:
-        for stage, cost in (least if rows < REPEATED else run_stages)(sources, rows).items():
+        for stage, cost in (typical if rows < REPEATED else run_stages)(sources, rows).items():
             more = rows - START_UP
             each, cpu = (cost.seconds - small[stage].seconds) / more, (cost.cpu - small[stage].cpu) / more
             print(
