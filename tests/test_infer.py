@@ -4,6 +4,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +25,7 @@ from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.rouge import morpheme_scores
 from stages.common.tables import read_table, references
 from stages.common.writers import ADAPTER, MANIFEST
-from tests.tiny_project import configure
+from tests.tiny_project import ROOT, configure
 
 SETTINGS = DecodingSettings(max_new_tokens=10, num_beams=2, length_penalty=0.7)
 
@@ -148,22 +150,16 @@ def test_killed_at_any_moment_it_ends_in_the_same_files(trained: None) -> None:
     def written() -> int:
         return sum(path.read_bytes().count(b"\n") for path in partial.glob("*.jsonl"))
 
-    def start() -> int:
-        child = os.fork()
-        if not child:
-            infer.main()
-            os._exit(0)
-        return child
-
+    command = [sys.executable, "-m", "stages.infer"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for kill in range(5):
-        child = start()
+        child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         # Of eight batches one more each time; then anywhere in the next.
-        while written() <= kill and os.waitpid(child, os.WNOHANG) == (0, 0):
+        while written() <= kill and child.poll() is None:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.1))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WTERMSIG(status) == signal.SIGKILL, "killed before its end"
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, "killed before its end"
         assert kill < written() < 8
     infer.main()
     assert outputs() == expected_outputs
