@@ -74,6 +74,8 @@ class FakeOpenAI:
         """Without, a request that carries a key is refused."""
         self.requests: list[dict[str, Any]] = []
         """The bodies of all requests, those that met a fault included."""
+        self.header_names: set[str] = set()
+        """In lower case, of all requests."""
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -96,6 +98,7 @@ class FakeOpenAI:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                fake.header_names.update(name.lower() for name in self.headers)
                 reply = fake._reply(self.path, self.headers["Authorization"] or "", body)
                 content = reply.body.encode()
                 self.send_response(reply.status)

@@ -86,6 +86,22 @@ def test_request_carries_the_parameters(server: FakeOpenAI, settings: Callable[.
     ]
 
 
+def test_request_says_nothing_of_the_machine_that_it_comes_from(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+) -> None:
+    ask("paraphrase", questions("가"), settings(), Answers(path))
+    assert server.header_names == {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    }
+
+
 def test_no_more_requests_at_once_than_concurrency(
     server: FakeOpenAI, settings: Callable[..., Llm], path: Path
 ) -> None:

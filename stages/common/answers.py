@@ -139,6 +139,7 @@ def _scratch(*tables: str) -> sqlite3.Connection:
     database.execute("PRAGMA cache_size = -500")  # kB; the default of 2 MB is no faster
     for table in tables:
         database.execute(table)
+    database.execute("BEGIN")  # one transaction for ever: each statement by itself would begin and end one
     return database
 
 

@@ -42,6 +42,9 @@ FIRST_TRIES = 4
 MAX_WAIT = 120.0
 """The longest Retry-After that is waited for, in seconds."""
 
+TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async", "Retry-Count")
+"""What the client says of the machine in headers X-Stainless-...: nobody's business, and a tenth of its CPU time."""
+
 RUN_AGAIN = "; what was answered is kept, run again to go on"
 
 log = logging.getLogger(__name__)
@@ -108,6 +111,9 @@ class Server:
         self._answered = False
         self._requests = RateLimit(settings.requests_per_minute)
         self._tokens = RateLimit(settings.tokens_per_minute)
+        self._headers = {f"X-Stainless-{name}": Omit() for name in TELEMETRY}
+        if key is None:
+            self._headers["Authorization"] = Omit()
         self._client = AsyncOpenAI(
             api_key=key or "none",
             base_url=settings.base_url,
@@ -198,11 +204,10 @@ class Server:
         """
         settings = self._settings
         server = f"augment.llm.base_url = {settings.base_url!r}"
-        headers = {} if self._key else {"Authorization": Omit()}
         try:
             async with asyncio.timeout(settings.timeout):
                 response = await self._client.post(
-                    "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": headers}
+                    "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": self._headers}
                 )
             return _Completion.model_validate_json(response.content)
         except TimeoutError:

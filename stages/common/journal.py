@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import lock_descriptor, unlock_descriptor
 
 from stages.common.files import replacing
 
@@ -24,7 +24,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.001)
+        self._lock: FileIO | None = None
         self._file: FileIO | None = None
         self._end = 0
         self._lines = 0
@@ -32,10 +32,16 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from the file."""
-        if not self.path.parent.exists():
+        if self._lock is None or not self.path.parent.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
+            self._lock = self.path.with_name(f".{self.path.name}.lock").open("ab", buffering=0)
+        # A FileLock opens its file each time, which takes as long as all else that is done with an answer.
+        lock = self._lock.fileno()
+        lock_descriptor(lock, poll_interval=0.001)
+        try:
             yield
+        finally:
+            unlock_descriptor(lock)
 
     def read_new(self) -> Iterator[tuple[int, bytes]]:
         """The numbered lines that others wrote since the last call; all of them where somebody replaced the file.
