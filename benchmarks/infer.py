@@ -29,7 +29,9 @@ from benchmarks.random_models import SHAPES, random_model, replace_linear
 from stages.common.decode import decode
 from stages.common.decoding import Ending
 from stages.common.files import write_json
-from stages.common.generation import Limits, batches
+from stages.common.fused import fuse_to_read
+from stages.common.generation import batches
+from stages.common.limits import Limits, limits_for
 from stages.common.lora import use_lora_linear
 from stages.common.prefill import read_prefix, read_prompts, shared_prefix
 from stages.common.search import Beams, Chains, Search
@@ -37,7 +39,7 @@ from stages.common.slots import grouped_attention
 
 MANIFEST = Path("models/base.json")
 ADAPTER = Path("models/adapter")
-SAMPLE = Path("data/sample/dev.csv")
+SAMPLE = Path("data/sample/train.csv")
 NEVER = -1
 """A stop token that no model writes: random weights would stop anywhere."""
 
@@ -135,7 +137,7 @@ class Report:
             write_json(self.output, self.found)
 
 
-def embedded(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens: int) -> None:
+def embedded(report_to: Path | None, rows: int, new_tokens: int, batch: int) -> None:
     """The arms on the model of the last `make repro`."""
     # Where weights are random, none of the pipeline's own modules is needed.
     from stages.common.model import load_base, load_for_generation, load_tokenizer
@@ -145,18 +147,18 @@ def embedded(report_to: Path | None, rows: int, new_tokens: int, batch: int, tok
 
     quantization = load_params().quantization
     builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
-    dialogues = read_table(SAMPLE, "dev")["dialogue"].head(rows)
+    dialogues = read_table(SAMPLE, "train")["dialogue"].head(rows)
     work = Work([builder.prompt_ids(text) for text in dialogues], builder.stop_id, builder.pad_id, new_tokens)
     report = Report(work, report_to)
     four_bit = PeftModel.from_pretrained(load_base(MANIFEST, quantization), ADAPTER).eval()
-    report.arm("plain, 4 bits", 1, lambda work: plain(four_bit, work, 1, batch))
+    report.arm("plain, 4 bits", 1, lambda work: plain(four_bit, work, 1, 12))
     model = load_for_generation(MANIFEST, ADAPTER, quantization)
-    limits = Limits(batch, tokens)
+    limits = limits_for(model, batch, "auto")
     report.arm("ours, greedy", 1, lambda work: ours(model, work, 1, limits))
     report.arm("ours, 4 beams", 4, lambda work: ours(model, work, 4, limits))
 
 
-def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens: int, layers: int) -> None:
+def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, layers: int) -> None:
     """The arms on random weights of SOLAR's shape, in 4 bits and dequantised."""
     draw = random.Random(0)
     lengths = [min(1400, max(700, round(draw.gauss(1050, 120)))) for _ in range(rows)]
@@ -172,15 +174,16 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, tokens
     adapter = get_peft_model_state_dict(model)
     base = model.unload()
     dequantise(base)
+    dense = adapted(base, adapter)
     free()
-    ready = adapted(base, adapter, as_we_do=True)
-    limits = Limits(batch, tokens)
+    report.arm("plain, bf16", 1, lambda work: plain(dense, work, 1, 32))
+    ready = adapted(dense.unload(), adapter, as_we_do=True)
+    fuse_to_read(ready)
+    free()
+    limits = limits_for(ready, batch, "auto")
     report.arm("ours, greedy", 1, lambda work: ours(ready, work, 1, limits))
     free()
     report.arm("ours, 4 beams", 4, lambda work: ours(ready, work, 4, limits))
-    dense = adapted(ready.unload(), adapter)
-    free()
-    report.arm("plain, bf16", 1, lambda work: plain(dense, work, 1, 32))
 
 
 def dequantise(model: PreTrainedModel) -> None:
@@ -219,19 +222,18 @@ def free() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["embedded", "solar"], default="embedded")
-    parser.add_argument("--rows", type=int, help="prompts; default 12, and 128 of SOLAR's shape")
+    parser.add_argument("--rows", type=int, help="prompts; default 48, and 128 of SOLAR's shape")
     parser.add_argument("--new-tokens", type=int, help="the longest answer; default 80, and 64 of SOLAR's shape")
-    parser.add_argument("--batch", type=int, help="our rows at once; default 12, and 128 of SOLAR's shape")
-    parser.add_argument("--tokens", type=int, default=180_000, help="our tokens at once")
+    parser.add_argument("--batch", type=int, help="our rows at once; default 64, and 128 of SOLAR's shape")
     parser.add_argument(
         "--layers", type=int, default=48, help="fewer for a quick look at SOLAR's shape, on the CPU too"
     )
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
     given = parser.parse_args(arguments)
     if given.shape == "solar":
-        solar(given.output, given.rows or 128, given.new_tokens or 64, given.batch or 128, given.tokens, given.layers)
+        solar(given.output, given.rows or 128, given.new_tokens or 64, given.batch or 128, given.layers)
     else:
-        embedded(given.output, given.rows or 12, given.new_tokens or 80, given.batch or 12, given.tokens)
+        embedded(given.output, given.rows or 48, given.new_tokens or 80, given.batch or 64)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from stages.common.decoding import DecodingSettings, fixed_settings
 from stages.common.errors import UserError, run_stage
 from stages.common.files import replacing, write_json
-from stages.common.generation import Limits, TransformersWriter, in_batches
+from stages.common.generation import TransformersWriter, in_batches
 from stages.common.halving import best, search
 from stages.common.params import Decoding, load_params
 from stages.common.postprocess import process
@@ -92,7 +92,7 @@ class Evaluation:
             work,
             [self.lengths[row] for row in rows],
             max(each.num_beams * each.max_new_tokens for each in settings),
-            Limits(self.decoding.batch_size, self.decoding.max_tokens_per_batch),
+            self.writer.limits(self.decoding),
             f"{len(settings)} settings",
         )
         return [list(scores) for scores in zip(*by_row, strict=True)]

@@ -8,6 +8,7 @@ import pytest
 from stages.common.answering import answer_all
 from stages.common.decoding import DecodingSettings
 from stages.common.generation import Sampling
+from stages.common.limits import Limits
 from stages.common.params import Decoding, load_params
 from stages.common.rerank import most_agreed, most_korean
 from tests.tiny_project import ROOT
@@ -25,6 +26,9 @@ class Scripted:
 
     def prepare(self, dialogues: Sequence[str]) -> list[int]:
         return [len(dialogue) for dialogue in dialogues]
+
+    def limits(self, decoding: Decoding) -> Limits:
+        return Limits(decoding.batch_size)
 
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None

@@ -20,6 +20,7 @@ from stages.common.lora import use_lora_linear
 from stages.common.low_rank import Groups, to_fp8
 from stages.common.model import has_fp8
 from stages.common.packing import TrainingRow, pack
+from stages.common.prefill import Prompts, read_prefix, read_prompts
 
 SHAPE = {
     "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3,
@@ -77,7 +78,7 @@ def gradients(model: PeftModel, loss: torch.Tensor) -> list[torch.Tensor]:
 
 
 def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
-    """Equal to float32's precision, measured by each gradient's size."""
+    """Equal to float32's precision, measured by the size of each."""
     for one, other in zip(found, expected, strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
 
@@ -109,6 +110,48 @@ def test_loss_and_gradients(config: PreTrainedConfig, lora: dict[str, Any]) -> N
     assert sorted(model.state_dict()) == names
     use_attention(base, "sdpa")
     torch.testing.assert_close(one_by_one(model), expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
+@pytest.mark.parametrize("shared", [0, 5, 30])
+def test_prompts_are_read_as_transformers_reads_each_alone(config: PreTrainedConfig, shared: int) -> None:
+    """With a prefix and without, by either kind of layer, and without the adapter though the fused ones know it."""
+    model = adapted(config).eval()
+    base = model.get_base_model()
+    beginning = (rows()[-1].input_ids * 2)[:shared]
+    prompts = [beginning + row.input_ids for row in rows()]
+    with torch.no_grad():
+        alone = {ids: model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in map(tuple, prompts)}
+        with model.disable_adapter():
+            bare = {ids: model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in map(tuple, prompts)}
+
+    def read() -> Prompts:
+        return read_prompts(model, prompts, read_prefix(model, beginning), room=4)
+
+    def assert_logits(expected: dict[tuple[int, ...], torch.Tensor]) -> None:
+        assert_same(list(read().logits), [expected[tuple(ids)] for ids in prompts])
+
+    plain = read()
+    assert_logits(alone)
+    fuse(base)
+    refresh(base)
+    assert_logits(alone)
+    assert_same(read().cache.keys + read().cache.values, plain.cache.keys + plain.cache.values)
+    with model.disable_adapter():
+        assert_logits(bare)
+    model.add_adapter("other", LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    model.set_adapter("other")
+    with torch.no_grad():
+        assert_logits({ids: model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in map(tuple, prompts)})
+
+
+def test_prompts_are_not_read_in_8_bits() -> None:
+    model = adapted(CONFIGS[0]).to(torch.bfloat16).eval()
+    prompts = [row.input_ids for row in rows()]
+    before = read_prompts(model, prompts, read_prefix(model, []), room=4)
+    fuse(model.get_base_model(), fp8=True)
+    refresh(model.get_base_model())
+    assert torch.equal(read_prompts(model, prompts, read_prefix(model, []), room=4).logits, before.logits)
 
 
 @pytest.mark.parametrize("lora", [{"use_dora": True}, {"lora_dropout": 0.1}, {"target_modules": ["q_proj", "v_proj"]}])

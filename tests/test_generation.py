@@ -13,12 +13,12 @@ from stages.common.decode import decode as decode_all
 from stages.common.decoding import DecodingSettings, ending
 from stages.common.files import write_json
 from stages.common.generation import (
-    Limits,
     Sampling,
     TransformersWriter,
     batches,
     summarise,
 )
+from stages.common.limits import Limits
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Quantization
 from stages.common.postprocess import process

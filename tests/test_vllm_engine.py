@@ -83,7 +83,7 @@ def test_it_writes_what_the_merged_model_writes(
 
 
 def test_what_it_cannot_do_is_said(vllm: None, builder: PromptBuilder, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no merged model; run `python -m stages.merge_adapter`"):
+    with pytest.raises(UserError, match=r"no merged model; run `python -m stages.export`"):
         VllmWriter(tmp_path, builder)
     writer = VllmWriter(tiny_checkpoint, builder)
     with pytest.raises(UserError, match=r"relative lengths need decoding\.engine: transformers"):

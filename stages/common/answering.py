@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from stages.common.decoding import DecodingSettings
-from stages.common.generation import Limits, Sampling, Writer, in_batches
+from stages.common.generation import Sampling, Writer, in_batches
 from stages.common.hangul import hangul_share
 from stages.common.params import Decoding
 from stages.common.partial import Journal
@@ -16,8 +16,6 @@ from stages.common.rerank import most_agreed, most_korean
 
 TRIES = 4
 """Summaries sampled where the first is not Korean."""
-
-ROWS_FOR_VLLM = 512
 
 Answer = dict[str, str]
 """`first`, a summary as the model wrote it, and `text`, the one that stands after writing again."""
@@ -48,17 +46,11 @@ def answer_all(
 ) -> list[Answer]:
     """One answer a dialogue, in their order; with a journal, what a killed run wrote is taken from it."""
     lengths = [writer.prepare(dialogues) for writer in writers]
-    # vLLM makes batches of its own; in ours a killed run loses what was under way.
-    limits = (
-        Limits(ROWS_FOR_VLLM)
-        if decoding.engine == "vllm"
-        else Limits(decoding.batch_size, decoding.max_tokens_per_batch)
-    )
     return in_batches(
         lambda rows: _answers(writers, [dialogues[row] for row in rows], settings, decoding, seed),
         lengths[0],
         room(settings, decoding),
-        limits,
+        writers[0].limits(decoding),
         label,
         journal,
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
@@ -19,10 +22,34 @@ PADDED = "sdpa"
 """The implementation for batches of padded rows, which generation takes."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """How packed tokens fall into rows. A row's queries are the last of its tokens, keys and values are of all."""
+
+    queries: Tensor
+    """Where rows begin and end, rows + 1 positions, int32."""
+    keys: Tensor
+    """Likewise."""
+    most_queries: int
+    """Of a row."""
+    most_keys: int
+
+
 def use_attention(model: PreTrainedModel, name: str) -> None:
     """Let a model attend to packed or to padded rows from now on."""
     AttentionInterface.register(PACKED, packed_attention)
     model.set_attn_implementation(name)
+
+
+@contextmanager
+def packed(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend to packed rows meanwhile."""
+    before = model.config._attn_implementation
+    use_attention(model, PACKED)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def packed_attention(
@@ -33,7 +60,9 @@ def packed_attention(
     attention_mask: None,
     *,
     cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor,
     max_length_q: int,
+    max_length_k: int,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
@@ -42,10 +71,12 @@ def packed_attention(
 
     Args:
         query: 1 x heads x T x head size.
-        key: 1 x key-value heads x T x head size; so is `value`.
-        attention_mask: there is none, `cu_seq_lens_q` says which tokens belong together.
+        key: 1 x key-value heads x S x head size; so is `value`.
+        attention_mask: there is none, the next two say which tokens belong together.
         cu_seq_lens_q: where rows begin and end, rows + 1 positions from 0 to T.
-        max_length_q: the longest row.
+        cu_seq_lens_k: the same for keys and values, from 0 to S; a row's queries are the last of its tokens.
+        max_length_q: the most queries of a row.
+        max_length_k: the most keys of a row.
         sliding_window: how many tokens one attends to, itself included; None: all before it.
 
     Returns:
@@ -55,8 +86,7 @@ def packed_attention(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
-        cu_seq_lens_q,
-        max_length_q,
+        Rows(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k),
         scaling=scaling,
         sliding_window=sliding_window,
     )
@@ -67,18 +97,23 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bounds: Tensor,
-    longest: int,
+    rows: Rows,
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
 ) -> Tensor:
     """The same on flat tensors: T x heads x head size in and out."""
-    windowed = sliding_window is not None and longest > sliding_window
-    equally_long = len(query) == longest * (len(bounds) - 1)
-    # Flash attention takes no float32.
-    flash = query.is_cuda and query.dtype is not torch.float32
-    if flash and equally_long and not windowed:
+    windowed = sliding_window is not None and rows.most_keys > sliding_window
+    if not _has_flash(query):
+        spans = zip(pairwise(rows.queries.tolist()), pairwise(rows.keys.tolist()), strict=True)
+        alone = [
+            _attend_row(query[start:end], key[first:last], value[first:last], scaling, sliding_window)
+            for (start, end), (first, last) in spans
+        ]
+        return torch.cat(alone)
+    longest = rows.most_queries
+    equally_long = len(query) == len(key) == longest * (len(rows.queries) - 1)
+    if equally_long and not windowed:
         # cuDNN's attention is twice as fast as the one below on an H100, but takes no rows of different lengths.
         states = [each.unflatten(0, (-1, longest)).transpose(1, 2) for each in (query, key, value)]
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
@@ -86,27 +121,25 @@ def attend(
                 states[0], states[1], states[2], is_causal=True, scale=scaling, enable_gqa=True
             )
         return batch.transpose(1, 2).flatten(0, 1)
-    if flash:
-        window = (sliding_window - 1, 0) if windowed and sliding_window else (-1, 0)
-        output = varlen_attn(
-            query, key, value, bounds, bounds, longest, longest, scale=scaling, window_size=window, enable_gqa=True
-        )
-        return cast(Tensor, output)
-    rows = [
-        _attend_row(query[start:end], key[start:end], value[start:end], scaling, sliding_window)
-        for start, end in pairwise(bounds.tolist())
-    ]
-    return torch.cat(rows)
+    window = (sliding_window - 1, 0) if windowed and sliding_window else (-1, 0)
+    bounds = (rows.queries, rows.keys, longest, rows.most_keys)
+    output = varlen_attn(query, key, value, *bounds, scale=scaling, window_size=window, enable_gqa=True)
+    return cast(Tensor, output)
+
+
+def _has_flash(query: Tensor) -> bool:
+    """Flash attention takes no float32, and no GPU before NVIDIA's Ampere."""
+    return query.is_cuda and query.dtype is not torch.float32 and torch.cuda.get_device_capability(query.device) >= (8,)
 
 
 def _attend_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
     """One row by plain products: on a CPU, PyTorch's fused attention takes twice as long, most of it backwards."""
-    length, heads, size = query.shape
+    heads, size = query.shape[1:]
     query, key, value = (each.transpose(0, 1) for each in (query, key, value))
     key, value = (each.repeat_interleave(heads // len(each), dim=0) for each in (key, value))
-    places = torch.arange(length, device=query.device)
-    distance = places[:, None] - places
-    hidden = (distance < 0) | (distance >= (window or length))
+    places = torch.arange(key.shape[1], device=query.device)
+    distance = places[-query.shape[1] :, None] - places
+    hidden = (distance < 0) | (distance >= (window or len(places)))
     scores = (query @ key.transpose(1, 2)) * (size**-0.5 if scaling is None else scaling)
     weights = scores.float().masked_fill(hidden, -math.inf).softmax(dim=-1).to(value.dtype)
     return (weights @ value).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""Decoder layers of the Llama family with their products fused, for training on a GPU.
+"""Decoder layers of the Llama family with their products fused, for training and for reading prompts on a GPU.
 
 A layer of transformers with PEFT's adapters runs seven frozen products, fourteen thin ones and some thirty
 memory-bound operations, and keeps nearly every result of theirs for the backward pass. `FusedLayer` computes the same
@@ -16,11 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
-from stages.common.attention import attend
+from stages.common.attention import Rows, attend
 from stages.common.elementwise import functions_for
 from stages.common.lora import LoraLinear
 from stages.common.low_rank import Group, Groups
@@ -41,6 +42,14 @@ def fuse(model: PreTrainedModel, *, fp8: bool = False) -> None:
     layers = _layers(model)
     for index, layer in enumerate(layers):
         layers[index] = FusedLayer(layer, groups)
+
+
+def fuse_to_read(model: PreTrainedModel) -> None:
+    """Let a model with its adapter read prompts through fused layers, where it can and is on a GPU."""
+    if isinstance(model, PeftModel) and model.device.type == "cuda" and can_fuse(model.get_base_model()):
+        fuse(model.get_base_model())
+        refresh(model.get_base_model())
+        torch.cuda.empty_cache()  # the weights lie elsewhere now
 
 
 def refresh(model: PreTrainedModel) -> None:
@@ -65,7 +74,7 @@ def _is_plain(layer: Any) -> bool:
 
 
 class FusedLayer(nn.Module):
-    """A decoder layer on packed rows; anything else, such as generation, goes through the layer it is made of."""
+    """A decoder layer on packed rows; anything else, such as a decoding step, goes through the layer it is made of."""
 
     def __init__(self, layer: Any, groups: Groups) -> None:
         super().__init__()
@@ -89,19 +98,26 @@ class FusedLayer(nn.Module):
             return getattr(self.__dict__["_plain"][0], name)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
-        """1 x T x width in and out; where rows lie says `cu_seq_lens_q`."""
-        if "cu_seq_lens_q" not in kwargs:
+        """1 x T x width in and out; where rows lie say `cu_seq_lens_q` and its like."""
+        cache = kwargs.get("past_key_values")
+        if "cu_seq_lens_q" not in kwargs or not self._stands_for_plain(reading=cache is not None):
             plain: Tensor = self._plain[0](hidden_states, **kwargs)
             return plain
         cos, sin = kwargs["position_embeddings"]
-        arguments = (hidden_states[0], cos[0], sin[0], kwargs["cu_seq_lens_q"], kwargs["max_length_q"])
+        names = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+        rows = Rows(*(kwargs[name] for name in names))
+        arguments = (hidden_states[0], cos[0], sin[0], rows, cache)
         if self.gradient_checkpointing and self.training:
             output: Tensor = checkpoint(self._run, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
             output = self._run(*arguments)
         return output[None]
 
-    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, bounds: Tensor, longest: int) -> Tensor:
+    def _stands_for_plain(self, *, reading: bool) -> bool:
+        """Not while another adapter is in use, or none; and what is generated is not rounded to 8 bits."""
+        return self._qkv.layers[0].is_plain() and not (reading and self._qkv.rounds)
+
+    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
         attention: Any = self.self_attn
         norm: Any = self.input_layernorm
         mlp_norm: Any = self.post_attention_layernorm
@@ -114,8 +130,11 @@ class FusedLayer(nn.Module):
             )
             qkv = torch.cat([part.flatten(1) for part in (attention.q_norm(query), attention.k_norm(key), value)], -1)
         query, key, value = _Rotate.apply(qkv, cos, sin, self._qkv.sizes, attention.head_dim)  # type: ignore[no-untyped-call]
+        if cache is not None:
+            heads_first = (key.transpose(0, 1)[None], value.transpose(0, 1)[None])
+            key, value = (held[0].transpose(0, 1) for held in cache.update(*heads_first, attention.layer_idx))
         window = getattr(attention, "sliding_window", None)
-        attended = attend(query, key, value, bounds, longest, scaling=attention.scaling, sliding_window=window)
+        attended = attend(query, key, value, rows, scaling=attention.scaling, sliding_window=window)
         x = _LinearThenAdd.apply(attended.flatten(1), x, self._out, *self._out.parameters())  # type: ignore[no-untyped-call]
         output: Tensor = _GatedMlp.apply(  # type: ignore[no-untyped-call]
             x,

@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 
 from stages.common.decode import Watch, decode
 from stages.common.decoding import DecodingSettings, Ending, ending
+from stages.common.limits import Limits, limits_for
+from stages.common.params import Decoding
 from stages.common.partial import Journal
 from stages.common.postprocess import RULES, process
 from stages.common.prefill import Prefix, Prompts, common, read_prefix, read_prompts, shared_prefix
@@ -22,14 +24,6 @@ from stages.common.slots import grouped_attention
 
 T = TypeVar("T")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most that is generated at once."""
-
-    rows: int
-    tokens: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,9 @@ class Writer(Protocol):
 
     def prepare(self, dialogues: Sequence[str]) -> list[int]:
         """Get ready for these dialogues: the tokens of each one's prompt."""
+
+    def limits(self, decoding: Decoding) -> Limits:
+        """The most to write at once."""
 
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
@@ -75,6 +72,9 @@ class TransformersWriter:
         with self._ready():
             self.prefix = read_prefix(self.model, shared_prefix(prompts))
         return [len(prompt) for prompt in prompts]
+
+    def limits(self, decoding: Decoding) -> Limits:
+        return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch)
 
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None

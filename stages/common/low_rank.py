@@ -53,6 +53,8 @@ class Group(ABC):
 
     extra = 0
     """Columns that inputs and output gradients have beside their own."""
+    rounds = False
+    """Whether products are taken in fewer bits than the layers' own."""
     _down: Tensor
     """All A, ranks x width; rows beyond the ranks are zero."""
     _up: Tensor
@@ -203,6 +205,8 @@ class Fp8Group(Group):
     The weights are those of the layers, 4-bit or not, rounded once more: their rows for the outputs, and again their
     columns for the gradients of the inputs. The layers keep theirs for all that does not train.
     """
+
+    rounds = True
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         super().__init__(layers)

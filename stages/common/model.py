@@ -75,6 +75,7 @@ def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quan
         model = model.dequantize()
     if adapter is not None:
         config = use_lora_linear(LoraConfig.from_pretrained(adapter))
+        config.lora_dropout = 0.0  # only training has it
         # PEFT would hold the adapter in float32, and convert what goes in and out of it at every layer.
         model = PeftModel.from_pretrained(model, adapter, config=config, autocast_adapter_dtype=False)
     model.eval()

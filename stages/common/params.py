@@ -309,8 +309,10 @@ class Decoding(Section):
     """What generates in `infer`; vllm loads models/merged, and is installed as the extra `vllm`."""
     batch_size: Positive
     """The most dialogues generated at once."""
-    max_tokens_per_batch: Annotated[int, Field(ge=256)]
-    """The most tokens held at once: dialogues x (longest prompt + beams x longest summary)."""
+    max_tokens_per_batch: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=256)], Field(description="auto, or an integer of at least 256")
+    ]
+    """The most tokens held at once: dialogues x (longest prompt + beams x longest summary); auto: what memory holds."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
     """The longest summary, in tokens."""
     num_beams: Beams

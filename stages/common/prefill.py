@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.slots import SlotCache, attention_masks
-
-LAST = [-1]
-"""The position whose logits are wanted. A count of 1 would slice the hidden states, and the product of a strided
-slice with the output embedding copies that embedding once a row on the CPU (a third of a gigabyte for Gemma 3)."""
+from stages.common.attention import packed
+from stages.common.slots import Places, SlotCache
 
 READ_AT_ONCE = {"cuda": 16_384, "cpu": 512}
-"""Prompt tokens in one forward pass: enough to keep the device busy, and few rows are padded to the longest."""
+"""Prompt tokens in one forward pass: enough to keep the device busy, and no more memory than that takes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,9 @@ def read_prefix(model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
     """Read the beginning of prompts."""
     cache = SlotCache(1, len(ids))
     if ids:
-        _read(model, cache, torch.tensor([ids], device=model.device), 0, *_layout([len(ids)], 0, len(ids), model))
+        with packed(model):
+            _read(model, cache, [list(ids)], 0, 0, len(ids))
+    cache.used = len(ids)
     return Prefix(list(ids), cache)
 
 
@@ -79,7 +78,7 @@ def read_prefix(model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefix: Prefix, room: int) -> Prompts:
     """Read prompts that begin with `prefix`, several at a time; `room` slots are left for what is written after them.
 
-    The prefix fills the first slots of each row; what follows it is padded on its left.
+    The prefix fills the first slots of each row; what follows it ends where the longest does.
     """
     begun = len(prefix.ids)
     rests = [list(ids[begun:]) for ids in prompts]
@@ -88,15 +87,12 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefi
     readable, positions = _layout([len(rest) for rest in rests], begun, width, model)
     cache = SlotCache(len(prompts), capacity)
     cache.put(prefix.cache)
-    ids = torch.tensor([[0] * (width - begun - len(rest)) + rest for rest in rests], device=model.device)
-    at_once = max(1, READ_AT_ONCE.get(model.device.type, 512) // width)
-    logits = []
-    for start in range(0, len(rests), at_once):
-        rows = cache.rows = slice(start, start + at_once)
-        # Padding that all of these rows share is not read.
-        first = width - max(map(len, rests[rows]))
-        logits.append(_read(model, cache, ids[rows, first - begun :], first, readable[rows], positions[rows]))
-    cache.rows = slice(None)
+    budget = READ_AT_ONCE.get(model.device.type, READ_AT_ONCE["cpu"])
+    with packed(model):
+        logits = [
+            _read(model, cache, rests[rows.start : rows.stop], rows.start, begun, width)
+            for rows in _parts([len(rest) for rest in rests], budget)
+        ]
     pad = (0, capacity - width)
     return Prompts(
         ids=[list(each) for each in prompts],
@@ -106,6 +102,20 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefi
         width=width,
         logits=torch.cat(logits).float(),
     )
+
+
+def _parts(lengths: Sequence[int], budget: int) -> list[range]:
+    """Neighbouring rows of at most `budget` tokens together, and at least one."""
+    parts: list[range] = []
+    tokens = 0
+    for row, length in enumerate(lengths):
+        if parts and tokens + length <= budget:
+            parts[-1] = range(parts[-1].start, row + 1)
+            tokens += length
+        else:
+            parts.append(range(row, row + 1))
+            tokens = length
+    return parts
 
 
 def _layout(
@@ -119,29 +129,45 @@ def _layout(
 
 
 def _read(
-    model: PreTrainedModel,
-    cache: SlotCache,
-    ids: torch.Tensor,
-    first: int,
-    readable: torch.Tensor,
-    positions: torch.Tensor,
+    model: PreTrainedModel, cache: SlotCache, rests: Sequence[list[int]], first: int, begun: int, width: int
 ) -> torch.Tensor:
-    """Read the tokens of the slots from `first` on, and give what follows the last of them."""
-    width = first + ids.shape[1]
-    slot = torch.arange(width, device=ids.device)
-    past = slot[None, :] <= slot[first:, None]
-    # Padding reads itself, so that no softmax is taken over nothing.
-    own = slot[None, :] == slot[first:, None]
-    visible = (past & readable[:, None, :]) | own
-    cache.slots = slot[first:]
-    cache.used = width
+    """Read what follows the prefix in the rows from `first` on, end to end: the logits after each, rows x vocabulary.
+
+    Args:
+        begun: tokens of the prefix, which the cache has.
+        width: slots up to which the cache is filled.
+    """
+    device = model.device
+    lengths = [len(rest) for rest in rests]
+    ends = list(accumulate(lengths))
+    cache.written = _places([range(width - length, width) for length in lengths], first, device)
+    cache.read = None
+    if begun:
+        # A row's queries see the prefix too, whose keys lie before its own.
+        spans = [[*range(begun), *range(width - length, width)] for length in lengths]
+        cache.read = _places(spans, first, device)
+    positions = [position for length in lengths for position in range(begun, begun + length)]
     output = model(
-        input_ids=ids,
-        position_ids=positions[:, first:],
-        attention_mask=attention_masks(model.config, model.dtype, visible, positions[:, first:], positions),
+        input_ids=torch.tensor([[token for rest in rests for token in rest]], device=device),
+        position_ids=torch.tensor([positions], device=device),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=LAST,
+        logits_to_keep=torch.tensor(ends, device=device) - 1,
+        cu_seq_lens_q=torch.tensor([0, *ends], dtype=torch.int32, device=device),
+        cu_seq_lens_k=torch.tensor(
+            [0, *accumulate(begun + length for length in lengths)], dtype=torch.int32, device=device
+        ),
+        max_length_q=max(lengths),
+        max_length_k=begun + max(lengths),
     )
-    logits: torch.Tensor = output.logits[:, -1]
+    cache.written = None
+    logits: torch.Tensor = output.logits[0]
     return logits
+
+
+def _places(slots: Sequence[Sequence[int]], first: int, device: torch.device) -> Places:
+    """The given slots of the rows from `first` on."""
+    rows = [first + row for row, each in enumerate(slots) for _ in each]
+    return Places(
+        torch.tensor(rows, device=device), torch.tensor([slot for each in slots for slot in each], device=device)
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,22 +23,34 @@ MOST_GROUPED = 64
 """Query tokens up to which heads are grouped; a whole prompt is faster with keys and values repeated."""
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a cache holds tokens: the row and the slot of each."""
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+
+
 class SlotCache(Cache):  # type: ignore[misc]
     """Keys and values of some rows, `capacity` slots each. The model writes the slots named beforehand.
 
+    A forward pass has a token or more of every row; or, where `written` is set, tokens of some rows end to end.
+
     Attributes:
-        rows: the rows of the batch that the next forward pass has.
         slots: the slots that its tokens are written to, on the model's device.
         used: slots, from the first, that attention reads.
+        written: where packed tokens are written to; `slots` and `used` then say nothing.
+        read: where the packed tokens are that attention reads, if those written are not all of them.
     """
 
     def __init__(self, batch: int, capacity: int) -> None:
         super().__init__(layers=[])
         self.batch = batch
         self.capacity = capacity
-        self.rows = slice(None)
         self.slots = torch.empty(0, dtype=torch.long)
         self.used = 0
+        self.written: Places | None = None
+        self.read: Places | None = None
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
@@ -49,9 +62,14 @@ class SlotCache(Cache):  # type: ignore[misc]
             self.values.append(self._room(value_states))
         held = []
         for whole, new in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            part = whole[self.rows]
-            part.index_copy_(2, self.slots, new)
-            held.append(part[:, :, : self.used])
+            if self.written is None:
+                whole.index_copy_(2, self.slots, new)
+                held.append(whole[:, :, : self.used])
+                continue
+            whole[self.written.rows, :, self.written.slots] = new[0].transpose(0, 1)
+            if self.read is not None:
+                new = whole[self.read.rows, :, self.read.slots].transpose(0, 1)[None]
+            held.append(new)
         return held[0], held[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

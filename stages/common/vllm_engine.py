@@ -1,4 +1,4 @@
-"""Writes with vLLM, on the merged model that `python -m stages.merge_adapter` leaves in models/merged.
+"""Writes with vLLM, on the merged model that `python -m stages.export` leaves in models/merged.
 
     pip install -e '.[vllm]'
 
@@ -16,8 +16,13 @@ from typing import Any
 from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.generation import Sampling
+from stages.common.limits import Limits
+from stages.common.params import Decoding
 from stages.common.prompt import PromptBuilder
 from stages.common.search import SAMPLED_FROM
+
+ROWS = 512
+"""Dialogues given at once. vLLM makes batches of its own; in ours a killed run loses what was under way."""
 
 
 class VllmWriter:
@@ -35,13 +40,16 @@ class VllmWriter:
                 "params.yaml: decoding.engine = 'vllm': vLLM is not installed; run `pip install -e '.[vllm]'`"
             ) from None
         if not (folder / "config.json").is_file():
-            raise UserError(f"{folder}: no merged model; run `python -m stages.merge_adapter`")
+            raise UserError(f"{folder}: no merged model; run `python -m stages.export`")
         self.vllm = vllm
         self.builder = builder
         self.engine: Any = vllm.LLM(model=str(folder), seed=0, enable_prefix_caching=True)
 
     def prepare(self, dialogues: Sequence[str]) -> list[int]:
         return [len(self.builder.prompt_ids(dialogue)) for dialogue in dialogues]
+
+    def limits(self, decoding: Decoding) -> Limits:
+        return Limits(ROWS)
 
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common.errors import UserError
+from stages.common.fused import fuse_to_read
 from stages.common.generation import TransformersWriter, Writer
 from stages.common.model import load_for_generation, load_tokenizer
 from stages.common.params import Decoding, Quantization
@@ -19,6 +20,7 @@ MERGED = Path("models/merged")
 def load_writer(quantization: Quantization, adapter: Path = ADAPTER) -> TransformersWriter:
     """The base model with one adapter, and the prompt that this adapter was trained with."""
     model = load_for_generation(MANIFEST, adapter, quantization)
+    fuse_to_read(model)
     return TransformersWriter(model, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(adapter)))
 
 

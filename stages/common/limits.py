@@ -1,0 +1,56 @@
+"""How many dialogues are summarised at once: what memory holds of their keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+CPU_TOKENS = 32_768
+"""On a CPU more at once is no faster."""
+USABLE = 0.9
+"""Share of a GPU's memory; the rest is the driver's, and lost between allocations."""
+ACTIVATIONS = 3 * 2**30
+"""Bytes that reading prompts and the logits of a step take, at most."""
+COPIED = 1.5
+"""Rows that are not done yet are copied to a smaller cache when half are."""
+LEAST_TOKENS = 2048
+"""Where next to nothing is free: a dialogue or two."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is generated at once."""
+
+    rows: int
+    tokens: int = 1_000_000
+
+
+def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"]) -> Limits:
+    """The limits that `decoding.batch_size` and `decoding.max_tokens_per_batch` set for a model.
+
+    `auto` counts with the whole memory of the GPU, not with what is free: a run that goes on after a kill has to have
+    the batches that it had before.
+    """
+    if tokens != "auto":
+        return Limits(rows, tokens)
+    if model.device.type != "cuda":
+        return Limits(rows, CPU_TOKENS)
+    _, total = torch.cuda.mem_get_info(model.device)
+    free = USABLE * total - model.get_memory_footprint() - ACTIVATIONS
+    return Limits(rows, max(LEAST_TOKENS, int(free / COPIED / bytes_per_token(model.config, model.dtype.itemsize))))
+
+
+def bytes_per_token(config: PreTrainedConfig, itemsize: int) -> int:
+    """Bytes of the keys and values of a token in all layers.
+
+    >>> from transformers import LlamaConfig
+    >>> bytes_per_token(LlamaConfig(num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=8), 2)
+    196608
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * size * itemsize)
