@@ -243,14 +243,16 @@ def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
     return [dialogue_rows(16, words, rng) for _ in range(steps)]
 
 
-def measure_unsloth(python: Path, shape: str, kinds: Sequence[str], rate: float) -> Iterator[dict[str, Any]]:
+def measure_unsloth(
+    python: Path, shape: str, kinds: Sequence[str], rate: float, arms: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     """Unsloth's arms, each in a process of its own and on the same random checkpoint."""
     with TemporaryDirectory() as folder:
         save_random_model(SHAPES[shape], Path(folder))
         gc.collect()
         torch.cuda.empty_cache()
         quiet = {"HF_HUB_OFFLINE": "1", "UNSLOTH_COMPILE_LOCATION": f"{folder}/compiled"}
-        for arm in range(len(UNSLOTH)):
+        for arm in arms:
             command = [str(python), "-m", "benchmarks.train_unsloth", folder, "--shape", shape]
             command += ["--arm", str(arm), "--rate", str(rate), "--rows", *kinds]
             run = subprocess.run(command, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True)
@@ -265,6 +267,7 @@ def main() -> None:
     parser.add_argument("--rows", choices=KINDS, nargs="*", default=KINDS)
     parser.add_argument("--arms", type=int, nargs="*", default=range(len(ARMS)), help="which arms, counted from 0")
     parser.add_argument("--unsloth", type=Path, help="the interpreter of an environment with Unsloth")
+    parser.add_argument("--unsloth-arms", type=int, nargs="*", default=range(len(UNSLOTH)), help="which of its arms")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     config = SHAPES[options.shape]
@@ -292,7 +295,7 @@ def main() -> None:
         gc.collect()
         torch.cuda.empty_cache()
     if options.unsloth:
-        for result in measure_unsloth(options.unsloth, options.shape, options.rows, rate):
+        for result in measure_unsloth(options.unsloth, options.shape, options.rows, rate, options.unsloth_arms):
             report(result)
     else:
         print("Unsloth: skipped; name the interpreter of an environment that has it with --unsloth")

@@ -128,13 +128,13 @@ def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
 
 def test_usage_counts_what_is_in_use_whenever_it_was_asked_for(path: Path) -> None:
     answers = Answers(path)
-    answers.use(["a", "b", "later"])
+    answers.use([("a", 0), ("b", 0), ("later", 0)])
     answers.add("a", answer("하나", 10, 1))
     answers.add("old", answer("둘", 1000, 1000))
     answers.add("b", answer("셋", 20, 2))
     assert answers.usage() == Usage(2, 30, 3)
     again = Answers(path)
-    again.use(["a", "b"])
+    again.use([("a", 0), ("b", 0)])
     assert again.usage() == Usage(2, 30, 3)
 
 
@@ -142,9 +142,10 @@ def test_answers_in_use_come_in_the_order_of_their_requests(path: Path) -> None:
     answers = Answers(path)
     answers.add("a", answer("하나"))
     answers.add("b", answer("둘"))
-    answers.use(["b", "later", "a"])
+    answers.use([("b", 0), ("later", 2), ("a", 0)])
+    assert list(answers.missing()) == [(1, "later", 2)]
     assert list(answers.used()) == [answer("둘"), None, answer("하나")]
-    answers.use(["a"])
+    answers.use([("a", 0)])
     assert list(answers.used()) == [answer("하나")]
 
 
@@ -161,7 +162,7 @@ def test_answers_are_not_held_in_memory(path: Path) -> None:
     tracemalloc.start()
     try:
         answers = Answers(path)
-        answers.use(f"{number:04}" for number in range(count))
+        answers.use((f"{number:04}", 0) for number in range(count))
         for number in range(count):
             answers.add(f"{number:04}", answer(text + str(number)))
         assert sum(found is not None for found in answers.used()) == count

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, set_seed
 
 from stages.common.attention import PACKED, use_attention
-from stages.common.fused import FusedLayer, can_fuse, fuse, refresh
+from stages.common.fused import FusedLayer, can_fuse, fuse, fuse_to_read, refresh
 from stages.common.lora import use_lora_linear
 from stages.common.low_rank import Groups, to_fp8
 from stages.common.model import has_fp8
@@ -232,6 +232,30 @@ def test_the_kernels_of_a_gpu_are_as_close_to_float32_as_transformers(config: Pr
     fuse(base)
     refresh(base)
     assert error(packed(model)) < 1.2 * plain
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("config", CONFIGS, ids=["llama", "qwen2", "qwen2 with a window", "qwen3"])
+@pytest.mark.parametrize("shared", [0, 5, 30])
+def test_a_gpu_reads_prompts_as_close_to_float32_as_transformers(config: PreTrainedConfig, shared: int) -> None:
+    beginning = (rows()[-1].input_ids * 2)[:shared]
+    prompts = [beginning + row.input_ids for row in rows()]
+
+    @torch.no_grad()
+    def alone(model: PeftModel) -> torch.Tensor:
+        logits = [model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1] for ids in prompts]
+        return torch.stack(logits).cpu().float()
+
+    expected = alone(adapted(config).eval())
+    model = adapted(config, "cuda").eval()
+
+    def error(logits: torch.Tensor) -> float:
+        return float((logits.cpu() - expected).norm() / expected.norm())
+
+    plain = error(alone(model))
+    assert error(read_prompts(model, prompts, read_prefix(model, beginning), room=4).logits) < 1.5 * plain
+    fuse_to_read(model)
+    assert error(read_prompts(model, prompts, read_prefix(model, beginning), room=4).logits) < 1.5 * plain
 
 
 @pytest.mark.skipif(not has_fp8(), reason="needs a GPU of Hopper or later")

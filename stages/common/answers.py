@@ -80,7 +80,7 @@ class Answers:
         self._known = _scratch(
             "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT, text TEXT, finish_reason TEXT,"
             " prompt_tokens INTEGER, completion_tokens INTEGER)",
-            "CREATE TABLE used (number INTEGER PRIMARY KEY, key TEXT)",
+            "CREATE TABLE used (number INTEGER PRIMARY KEY, key TEXT, sample INTEGER)",
         )
         if path.exists():
             with self._file.locked():
@@ -110,10 +110,19 @@ class Answers:
             rows = self._known.execute("SELECT * FROM answers ORDER BY key")
             self._file.replace(_line(key, Answer(*row)) for key, *row in rows)
 
-    def use(self, keys: Iterable[str]) -> None:
-        """Put in use the answers to these requests, there or still to come, instead of those of an earlier call."""
+    def use(self, requests: Iterable[tuple[str, int]]) -> None:
+        """Put in use the answers to these requests, there or still to come, instead of those of an earlier call.
+
+        Args:
+            requests: the key and the sample of each.
+        """
         self._known.execute("DELETE FROM used")
-        self._known.executemany("INSERT INTO used (key) VALUES (?)", ([key] for key in keys))
+        self._known.executemany("INSERT INTO used (key, sample) VALUES (?, ?)", requests)
+
+    def missing(self) -> Iterator[tuple[int, str, int]]:
+        """The number, from 0, the key and the sample of each request in use that has no answer when its turn comes."""
+        without = "NOT EXISTS (SELECT 1 FROM answers WHERE answers.key = used.key)"
+        return self._known.execute(f"SELECT number - 1, key, sample FROM used WHERE {without} ORDER BY number")
 
     def used(self) -> Iterator[Answer | None]:
         """The answers in use, each read when its turn comes, in the order of their requests; None for a missing one."""

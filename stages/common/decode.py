@@ -94,7 +94,7 @@ class _Branches:
         self.next_position = self.next_position + 1
         if self.forward is None:
             self.forward = step_for(self.model, self.cache)
-        return self.forward(tokens, positions, masks, slots, self.next_slot).float()
+        return self.forward(tokens, positions, masks, slots, self.next_slot)
 
 
 def _propose(
@@ -103,14 +103,15 @@ def _propose(
     """The best next tokens of each hypothesis; in transformers too, a beam's penalty applies to log probabilities."""
     wanted = max(search.wanted for search in searches)
     beams = isinstance(searches[0], Beams)
-    scores = logits
+    # Of a greedy step only the largest is looked for, which float32 would not change.
+    scores = logits if wanted == 1 and repetition_penalty == 1 else logits.float()
     if repetition_penalty != 1:
         written = [
             [*prompt, *ids]
             for prompt, search in zip(branches.prompt_ids, searches, strict=True)
             for ids in (search.running if len(search.running) == logits.shape[1] else [[]] * logits.shape[1])
         ]
-        scores = _penalise(logits - _log_sum(logits) if beams else logits, written, repetition_penalty)
+        scores = _penalise(scores - _log_sum(scores) if beams else scores, written, repetition_penalty)
     values, ids = scores.max(dim=-1, keepdim=True) if wanted == 1 else scores.topk(min(wanted, scores.shape[-1]))
     if wanted > 2 and not (beams and repetition_penalty != 1):
         values = values - _log_sum(scores)

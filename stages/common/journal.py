@@ -24,6 +24,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity = (0, 0)
         self._lock: FileIO | None = None
         self._file: FileIO | None = None
         self._end = 0
@@ -32,7 +33,7 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from the file."""
-        if self._lock is None or not self.path.parent.exists():
+        if self._lock is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = self.path.with_name(f".{self.path.name}.lock").open("ab", buffering=0)
         # A FileLock opens its file each time, which takes as long as all else that is done with an answer.
@@ -74,12 +75,14 @@ class Journal:
 
     def _current(self) -> FileIO:
         """The file that is at the path now; the one held open keeps its inode, so that a new file has another."""
-        if (
-            self._file is None
-            or not self.path.exists()
-            or not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
-        ):
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            there = None
+        if self._file is None or there is None or (there.st_dev, there.st_ino) != self._identity:
             self._file = self.path.open("a+b", buffering=0)
+            opened = os.fstat(self._file.fileno())
+            self._identity = (opened.st_dev, opened.st_ino)
             self._end = self._lines = 0
         return self._file
 

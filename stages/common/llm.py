@@ -59,13 +59,13 @@ def ask(
     check_budget(settings)
     if isinstance(conversations, Iterator):
         conversations = list(conversations)
-    answers.use(key for key, _ in _requests(conversations, settings))
-    missing = sum(answer is None for answer in answers.used())
+    answers.use((key, request.sample) for key, request in _requests(conversations, settings))
+    missing = sum(1 for _ in answers.missing())
     key = _find_key(stage, settings, missing) if missing else None
     if missing and (key or not settings.api_key_env):
         server = Server(settings, key, fields)
-        waiting = ((key, request) for key, request in _requests(conversations, settings) if key not in answers)
         with tqdm(total=missing, desc=stage, unit="request") as progress:
+            waiting = _waiting(conversations, settings, answers)
             asyncio.run(_ask_all(waiting, server, settings, answers, progress))
         _report(stage, missing, server, settings, answers)
     cut_off = sum(answer is not None and answer.finish_reason == "length" for answer in answers.used())
@@ -100,6 +100,14 @@ def _requests(conversations: Iterable[list[Message]], settings: Llm) -> Iterator
     return tell_apart(
         Request(settings.model, messages, settings.temperature, settings.max_tokens) for messages in conversations
     )
+
+
+def _waiting(conversations: Iterable[list[Message]], settings: Llm, answers: Answers) -> Iterator[tuple[str, Request]]:
+    """The requests in use that have no answer when their turn comes, with their keys."""
+    numbered = enumerate(conversations)
+    for wanted, key, sample in answers.missing():
+        messages = next(messages for number, messages in numbered if number == wanted)
+        yield key, Request(settings.model, messages, settings.temperature, settings.max_tokens, sample)
 
 
 def _find_key(stage: str, settings: Llm, missing: int) -> str | None:
@@ -172,7 +180,7 @@ def _report(stage: str, missing: int, server: Server, settings: Llm, answers: An
     if server.faults:
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(server.faults.items()))
         log.info("%s: %d requests were sent again: %s", stage, server.faults.total(), faults)
-    left = sum(answer is None for answer in answers.used())
+    left = sum(1 for _ in answers.missing())
     if left:
         raise UserError(
             f"{reached_limit(spent, settings)}: reached by {stage} with {spent.answers} of {spent.answers + left} "
