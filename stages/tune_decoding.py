@@ -1,15 +1,17 @@
 """Choose decoding settings by ROUGE on dev: `python -m stages.tune_decoding` writes metrics/eval/decoding.json.
 
-One half of the tuning rows chooses, by successive halving. The other half, which no choice has seen, tells what the
-chosen settings gain over the fixed ones of params.yaml. Points for plots are written to metrics/eval/decoding.
+Each half of the tuning rows chooses settings, by successive halving; the better of the two on all rows is taken. What
+tuning gains over the fixed settings of params.yaml is told by cross-validation: each half is scored with what the other
+half chose. Points for plots are written to metrics/eval/decoding.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -80,10 +82,19 @@ class Evaluation:
         self.refs = refs
         self.decoding = decoding
         self.lengths = writer.prepare(dialogues)
+        self.known: dict[DecodingSettings, dict[int, float]] = defaultdict(dict)
+        """The scores so far, by settings and row."""
 
     def __call__(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> list[list[float]]:
-        """Scores, 0 to 100: (settings, rows)."""
+        """Scores, 0 to 100: (settings, rows); those that are known are not computed again."""
+        new: dict[tuple[int, ...], list[DecodingSettings]] = defaultdict(list)
+        for each in settings:
+            new[tuple(row for row in rows if row not in self.known[each])].append(each)
+        for unknown, alike in new.items():
+            self._evaluate(alike, unknown)
+        return [[self.known[each][row] for row in rows] for each in settings]
 
+    def _evaluate(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> None:
         def work(batch: list[int]) -> list[list[float]]:
             texts = self.writer.best([self.dialogues[rows[i]] for i in batch], settings)
             return [[self._score(found[i], rows[row]) for found in texts] for i, row in enumerate(batch)]
@@ -95,32 +106,36 @@ class Evaluation:
             self.writer.limits(self.decoding),
             f"{len(settings)} settings",
         )
-        return [list(scores) for scores in zip(*by_row, strict=True)]
+        for row, scores in zip(rows, by_row, strict=True):
+            for each, score in zip(settings, scores, strict=True):
+                self.known[each][row] = score
 
     def _score(self, text: str, row: int) -> float:
         return morpheme_scores([process(text, self.decoding.postprocess)], [self.refs[row]]).final
 
 
 def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: DecodingSettings) -> dict[str, Any]:
-    """What metrics/eval/decoding.json holds: the best settings, what they gain, and all that was tried."""
+    """What metrics/eval/decoding.json holds: the best settings, what tuning gains, and all that was tried."""
     rows = list(range(len(evaluate.dialogues)))
-    choosing, held_back = rows[::2], rows[1::2]
-    scores = search(settings, choosing, evaluate)
-    chosen = best(scores)
-    logger.info("chosen on %d dialogues: %s", len(choosing), asdict(chosen))
+    halves = [half for half in (rows[::2], rows[1::2]) if half]
+    winners = [best(search(settings, half, evaluate)) for half in halves]
+    contenders = list(dict.fromkeys(winners))
+    chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
+    logger.info("chosen on %d dialogues: %s", len(rows), asdict(chosen))
     found: dict[str, Any] = {"chosen": asdict(chosen)}
-    if held_back:
-        after, before = (fmean(each) for each in evaluate([chosen, fixed], held_back))
-        logger.info("on %d others: %.2f, and %.2f with the fixed settings", len(held_back), after, before)
-        found["held_back"] = {
-            "samples": len(held_back),
+    if len(halves) == 2:
+        unseen = [evaluate([winner], half)[0] for winner, half in zip(winners, reversed(halves), strict=True)]
+        after, before = fmean(chain.from_iterable(unseen)), fmean(evaluate([fixed], rows)[0])
+        logger.info("cross-validated: %.2f, and %.2f with the fixed settings", after, before)
+        found["cross_validated"] = {
+            "samples": len(rows),
             "chosen": round(after, 4),
             "fixed": round(before, 4),
             "gain": round(after - before, 4),
         }
-    found["samples"] = len(choosing)
+    known = {each: list(evaluate.known[each].values()) for each in settings}
     found["tried"] = [
-        {**asdict(each), "samples": len(scores[each]), "final": round(fmean(scores[each]), 4)} for each in settings
+        {**asdict(each), "samples": len(scores), "final": round(fmean(scores), 4)} for each, scores in known.items()
     ]
     return found
 

@@ -113,12 +113,11 @@ def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
         {"max_new_tokens": 96, "num_beams": 1, "final": 31.23456},
         {"max_new_tokens": 96, "num_beams": 4, "length_penalty": 0.7, "final": 32.0},
     ]
-    held_back = {"samples": 8, "chosen": 31.5, "fixed": 30.254, "gain": 1.246}
-    shown = str(search({**DECODING, "tried": tried, "held_back": held_back}))
+    gain = {"samples": 8, "chosen": 31.5, "fixed": 30.254, "gain": 1.246}
+    shown = str(search({**DECODING, "tried": tried, "cross_validated": gain}))
     assert "Chosen: num_beams 4, length_penalty 0.7." in shown
-    assert (
-        "On 8 dialogues that the choice did not see, they score 31.50, and the settings of params.yaml 30.25." in shown
-    )
+    assert "On 8 dialogues, each half with what the other half chose, tuned settings score 31.50, and" in shown
+    assert "and those of params.yaml 30.25." in shown
     head = '<th class="name"></th><th>num_beams</th><th>final</th><th>length_penalty</th>'
     assert head in shown
     assert '<tr><th class="name">1</th><td>1</td><td>31.235</td><td>–</td></tr>' in shown

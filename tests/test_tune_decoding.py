@@ -92,7 +92,7 @@ def test_without_a_search_the_parameters_are_taken(tiny_project: Path) -> None:
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
-def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_measured_elsewhere(best: int, trained: None) -> None:
+def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(best: int, trained: None) -> None:
     """What candidate `best` writes becomes the reference, so that it is the one that scores highest."""
     params = load_params()
     tried = candidates(params.decoding)
@@ -112,21 +112,26 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_measured_elsewhere
 
     tune_decoding.main()
     found = read()
-    finals = [final(texts, slice(0, None, 2)) for texts in written]
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    winners = []
+    for half in halves:
+        finals = [final(texts, half) for texts in written]
+        winners.append(finals.index(max(finals)))
+    finals = [final(texts, slice(None)) for texts in written]
     assert [each["final"] for each in found["tried"]] == finals
-    assert [each["samples"] for each in found["tried"]] == [2, 2, 2]
-    chosen = finals.index(max(finals))
-    assert found["chosen"] == asdict(tried[chosen])
-    assert found["samples"] == 2
-    fixed = tried.index(fixed_settings(params.decoding))
-    held_back = slice(1, None, 2)
-    after, before = final(written[chosen], held_back), final(written[fixed], held_back)
-    assert found["held_back"] == {
-        "samples": 2, "chosen": after, "fixed": before, "gain": pytest.approx(after - before, abs=1e-4),
-    }  # fmt: skip
+    assert [each["samples"] for each in found["tried"]] == [4, 4, 4]
+    assert found["chosen"] == asdict(tried[max(winners, key=lambda winner: finals[winner])])
+    after = (final(written[winners[0]], halves[1]) + final(written[winners[1]], halves[0])) / 2
+    before = finals[tried.index(fixed_settings(params.decoding))]
+    assert found["cross_validated"] == {
+        "samples": 4,
+        "chosen": pytest.approx(after, abs=1e-4),
+        "fixed": before,
+        "gain": pytest.approx(after - before, abs=2e-4),
+    }
     points = (tune_decoding.POINTS / "num_beams.tsv").read_text().splitlines()
     assert points[0] == "num_beams\tfinal\tsamples"
-    assert points[1:] == [f"{each.num_beams}\t{score}\t2" for each, score in zip(tried, finals, strict=True)]
+    assert points[1:] == [f"{each.num_beams}\t{score}\t4" for each, score in zip(tried, finals, strict=True)]
 
 
 def test_a_second_search_writes_the_same_bytes(trained: None) -> None:

@@ -330,7 +330,7 @@ class Decoding(Section):
     tune: bool
     """Search the lists below on dev; false takes the settings above as they are."""
     tune_samples: Annotated[int, Field(ge=2)]
-    """Dev dialogues that the search uses: one half chooses, the other tells what it gained."""
+    """The most dev dialogues that the search uses; its gain is cross-validated between their halves."""
     tune_num_beams: Annotated[list[Beams], Field(min_length=1)]
     """Beams to try."""
     tune_length_penalty: Annotated[list[LengthPenalty], Field(min_length=1)]

@@ -201,10 +201,10 @@ def search(decoding: Mapping[str, Any]) -> Markup:
     tried = decoding.get("tried", [])
     if not tried:
         return part + figures.paragraph("These settings are those of params.yaml; nothing else was tried.")
-    if held_back := decoding.get("held_back"):
+    if gain := decoding.get("cross_validated"):
         part += figures.paragraph(
-            f"On {held_back['samples']:,} dialogues that the choice did not see, they score "
-            f"{held_back['chosen']:.2f}, and the settings of params.yaml {held_back['fixed']:.2f}."
+            f"On {gain['samples']:,} dialogues, each half with what the other half chose, tuned settings score "
+            f"{gain['chosen']:.2f}, and those of params.yaml {gain['fixed']:.2f}."
         )
     names = list(dict.fromkeys(name for candidate in tried for name in candidate))
     cells = {name: [_shown(candidate.get(name, "–")) for candidate in tried] for name in names}
