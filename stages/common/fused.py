@@ -115,7 +115,7 @@ class FusedLayer(nn.Module):
 
     def _stands_for_plain(self, *, reading: bool) -> bool:
         """Not while another adapter is in use, or none; and what is generated is not rounded to 8 bits."""
-        return self._qkv.layers[0].is_plain() and not (reading and self._qkv.rounds)
+        return self._qkv.layers[0].adds_default() and not (reading and self._qkv.rounds)
 
     def _run(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
         attention: Any = self.self_attn

@@ -24,7 +24,6 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity = (0, 0)
         self._lock: FileIO | None = None
         self._file: FileIO | None = None
         self._end = 0
@@ -79,10 +78,8 @@ class Journal:
             there = self.path.stat()
         except FileNotFoundError:
             there = None
-        if self._file is None or there is None or (there.st_dev, there.st_ino) != self._identity:
+        if self._file is None or there is None or not os.path.samestat(there, os.fstat(self._file.fileno())):
             self._file = self.path.open("a+b", buffering=0)
-            opened = os.fstat(self._file.fileno())
-            self._identity = (opened.st_dev, opened.st_ino)
             self._end = self._lines = 0
         return self._file
 

@@ -21,7 +21,7 @@ class LoraLinear(lora.Linear):  # type: ignore[misc]
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not self.is_plain():
+        if not self.adds_default():
             output: Tensor = super().forward(x, *args, **kwargs)
             return output
         down, up = low_rank(self, x.dtype)
@@ -33,8 +33,8 @@ class LoraLinear(lora.Linear):  # type: ignore[misc]
         base.flatten(0, -2).addmm_(thin.flatten(0, -2), up.T)
         return base
 
-    def is_plain(self) -> bool:
-        """Whether its output is that of the base layer and of the adapter `default`, beside each other."""
+    def adds_default(self) -> bool:
+        """Whether its output is the base layer's plus that of the adapter `default`, and nothing else."""
         return not self.disable_adapters and not self.merged and self.active_adapters == ["default"]
 
 

@@ -50,30 +50,44 @@ class Packed:
 
 def pack(rows: Sequence[TrainingRow], device: torch.device | str = "cpu") -> Packed:
     """Put rows one behind the other; each keeps its own positions and attends to itself alone."""
-    ends = list(accumulate(map(len, rows)))
-    starts = [0, *ends[:-1]]
-    bounds = torch.tensor([0, *ends], dtype=torch.int32, device=device)
-    longest = max(map(len, rows))
-
-    def tensor(values: Sequence[Sequence[int]] | Sequence[range]) -> Tensor:
-        return torch.tensor(list(chain.from_iterable(values)), device=device)
-
+    ends = accumulate(map(len, rows))
     predicting = [range(end - len(row.completion_ids) - 1, end - 1) for row, end in zip(rows, ends, strict=True)]
     return Packed(
-        inputs={
-            "input_ids": tensor([row.input_ids for row in rows])[None],
-            "position_ids": tensor([range(end - start) for start, end in zip(starts, ends, strict=True)])[None],
-            "cu_seq_lens_q": bounds,
-            "cu_seq_lens_k": bounds,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        },
-        positions=tensor(predicting),
-        targets=tensor([row.completion_ids for row in rows]),
+        inputs=packed_inputs([row.input_ids for row in rows], device),
+        positions=_end_to_end(predicting, device),
+        targets=_end_to_end([row.completion_ids for row in rows], device),
         rows=torch.repeat_interleave(
             torch.arange(len(rows), device=device), torch.tensor([len(span) for span in predicting], device=device)
         ),
     )
+
+
+def packed_inputs(
+    rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", before: int = 0
+) -> dict[str, Tensor | int]:
+    """What a model reads of rows that lie one behind the other, as `Packed.inputs` has it.
+
+    Args:
+        rows: the ids of each.
+        before: tokens that stand before each row, of which attention has the keys.
+    """
+    lengths = [len(row) for row in rows]
+    return {
+        "input_ids": _end_to_end(rows, device)[None],
+        "position_ids": _end_to_end([range(before, before + length) for length in lengths], device)[None],
+        "cu_seq_lens_q": _bounds(lengths, device),
+        "cu_seq_lens_k": _bounds([before + length for length in lengths], device),
+        "max_length_q": max(lengths),
+        "max_length_k": before + max(lengths),
+    }
+
+
+def _end_to_end(values: Sequence[Sequence[int]], device: torch.device | str) -> Tensor:
+    return torch.tensor(list(chain.from_iterable(values)), device=device)
+
+
+def _bounds(lengths: Sequence[int], device: torch.device | str) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def split(lengths: Sequence[int], budget: int) -> list[list[int]]:

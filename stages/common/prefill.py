@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.attention import packed
+from stages.common.packing import packed_inputs
 from stages.common.slots import Places, SlotCache
 
 READ_AT_ONCE = {"cuda": 16_384, "cpu": 512}
@@ -139,26 +140,17 @@ def _read(
     """
     device = model.device
     lengths = [len(rest) for rest in rests]
-    ends = list(accumulate(lengths))
     cache.written = _places([range(width - length, width) for length in lengths], first, device)
     cache.read = None
     if begun:
         # A row's queries see the prefix too, whose keys lie before its own.
         spans = [[*range(begun), *range(width - length, width)] for length in lengths]
         cache.read = _places(spans, first, device)
-    positions = [position for length in lengths for position in range(begun, begun + length)]
     output = model(
-        input_ids=torch.tensor([[token for rest in rests for token in rest]], device=device),
-        position_ids=torch.tensor([positions], device=device),
+        **packed_inputs(rests, device, before=begun),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=torch.tensor(ends, device=device) - 1,
-        cu_seq_lens_q=torch.tensor([0, *ends], dtype=torch.int32, device=device),
-        cu_seq_lens_k=torch.tensor(
-            [0, *accumulate(begun + length for length in lengths)], dtype=torch.int32, device=device
-        ),
-        max_length_q=max(lengths),
-        max_length_k=begun + max(lengths),
+        logits_to_keep=torch.tensor(list(accumulate(lengths)), device=device) - 1,
     )
     cache.written = None
     logits: torch.Tensor = output.logits[0]

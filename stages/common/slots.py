@@ -19,8 +19,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 FULL = "full_attention"
 SLIDING = "sliding_attention"
 GROUPED = "grouped_sdpa"
-MOST_GROUPED = 64
-"""Query tokens up to which heads are grouped; a whole prompt is faster with keys and values repeated."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def _grouped_attention(
     """
     batch, heads, length, width = query.shape
     shared = heads // key.shape[1]
-    if length > MOST_GROUPED or shared == 1:
+    if shared == 1:
         answer: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
