@@ -91,19 +91,23 @@ def _bounds(lengths: Sequence[int], device: torch.device | str) -> Tensor:
 
 
 def split(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Divide rows into micro-batches of at most `budget` tokens: the longest first, each where it first fits.
+    """Divide rows into as few micro-batches of at most `budget` tokens as the longest first, each where it first fits,
+    gives; and make them equally large, where the budget allows it.
 
-    A row that is longer than the budget is a micro-batch by itself.
+    A GPU takes as long for a few tokens as for a thousand. A row that is longer than the budget is alone.
 
     Returns:
         For each micro-batch, the positions of its rows.
 
     >>> split([300, 500, 200, 900], 1000)
     [[3], [1, 0, 2]]
+    >>> split([400, 400, 400, 100], 900)
+    [[0, 2], [1, 3]]
     """
+    rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     batches: list[list[int]] = []
     filled: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+    for row in rows:
         fits = next((i for i, tokens in enumerate(filled) if tokens + lengths[row] <= budget), None)
         if fits is None:
             batches.append([row])
@@ -111,4 +115,10 @@ def split(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches[fits].append(row)
             filled[fits] += lengths[row]
-    return batches
+    even: list[list[int]] = [[] for _ in batches]
+    loads = [0] * len(batches)
+    for row in rows:
+        lightest = loads.index(min(loads))
+        even[lightest].append(row)
+        loads[lightest] += lengths[row]
+    return even if max(loads, default=0) <= budget else batches
