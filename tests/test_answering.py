@@ -7,7 +7,7 @@ import pytest
 
 from stages.common.answering import answer_all
 from stages.common.decoding import DecodingSettings
-from stages.common.generation import Sampling
+from stages.common.generation import Sampling, Tell
 from stages.common.limits import Limits
 from stages.common.params import Decoding, load_params
 from stages.common.rerank import most_agreed, most_korean
@@ -35,7 +35,13 @@ class Scripted:
     ) -> list[list[str]]:
         return [[*self.found, *(self.drawn if sampling else [])] for _ in dialogues]
 
-    def samples(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
+    def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
+        tell(len(dialogues))
+        return [self.found[0] for _ in dialogues]
+
+    def samples(
+        self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
+    ) -> list[list[str]]:
         self.asked.append(dialogues)
         return [self.drawn for _ in dialogues]
 

@@ -10,7 +10,7 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedModel, set_seed
 
 from stages.common.decode import decode as decode_all
-from stages.common.decoding import DecodingSettings, ending
+from stages.common.decoding import DecodingSettings, Ending, ending
 from stages.common.files import write_json
 from stages.common.generation import (
     Sampling,
@@ -150,10 +150,13 @@ def test_samples_are_the_same_in_any_batch(
     model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
 ) -> None:
     writer, sampling = TransformersWriter(model, builder), Sampling(count=3, temperature=0.9, seed=7)
-    together = writer.samples(dialogues, GREEDY, sampling)
-    assert [writer.samples([dialogue], GREEDY, sampling)[0] for dialogue in dialogues] == together
+    together = writer.samples(dialogues, GREEDY, sampling, Limits(16))
+    assert [writer.samples([dialogue], GREEDY, sampling, Limits(16))[0] for dialogue in dialogues] == together
+    longest_first = sorted(range(len(dialogues)), key=lambda row: -len(builder.prompt_ids(dialogues[row])))
+    in_turn = writer.samples([dialogues[row] for row in longest_first], GREEDY, sampling, Limits(2))
+    assert in_turn == [together[row] for row in longest_first]
     assert all(len(set(texts)) == 3 for texts in together)
-    assert writer.samples(dialogues, GREEDY, Sampling(3, 0.9, 8)) != together
+    assert writer.samples(dialogues, GREEDY, Sampling(3, 0.9, 8), Limits(16)) != together
     assert [texts[3:] for texts in writer.candidates(dialogues, BEAMS, sampling)] == together
 
 
@@ -198,6 +201,35 @@ def test_no_batch_holds_more_tokens_than_allowed() -> None:
     lengths = [90, 10, 20, 50, 30, 40]
     assert batches(lengths, room=10, limits=Limits(rows=3, tokens=110)) == [[0], [3], [5, 4], [2, 1]]
     assert batches(lengths, room=10, limits=Limits(rows=1)) == [[0], [3], [5], [4], [2], [1]]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_prompt_that_waits_begins_once_another_is_done(
+    beams: int, model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
+) -> None:
+    """Not once all of a batch are: the steps are those of the place that is busy longest."""
+    ids = sorted(map(builder.prompt_ids, dialogues), key=len, reverse=True)
+    lengths = [9, 2, 3, 2, 1, 12, 4]
+    ends = [Ending(-1, 0, length, length) for length in lengths]
+
+    def searches() -> list[Search]:
+        return [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for end in ends]
+
+    def results(of: Sequence[Search]) -> list[list[int]]:
+        return [search.results()[0][0].ids for search in of]
+
+    prefix = read_prefix(model, shared_prefix(ids))
+    together = searches()
+    decode_all(model, read_prompts(model, ids, prefix, beams * 12), together)
+    in_turn, steps = searches(), []
+    waiting = zip(ids[2:], in_turn[2:], strict=True)
+    prompts = read_prompts(model, ids[:2], prefix, beams * 12)
+    decode_all(model, prompts, in_turn[:2], waiting=waiting, watch=lambda: steps.append(len(steps)))
+    assert results(in_turn) == results(together)
+    assert [len(found) for found in results(in_turn)] == lengths
+    # The second place takes the summaries of 2, 3, 2, 1 and 12 tokens, the first place those of 9 and 4. A token is
+    # chosen in a step or, the first, after reading the prompt; the other place waits while one is read.
+    assert len(steps) == 20 + 1
 
 
 def test_a_prefix_that_all_prompts_share_is_read_once(

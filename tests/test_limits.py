@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from stages.common.limits import CPU_TOKENS, Limits, limits_for
+from stages.common.limits import CPU_TOKENS, WAITING, Limits, limits_for
 
 SOLAR = LlamaConfig(num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=8, hidden_size=4096)
 
@@ -30,9 +30,9 @@ def test_a_gpu_holds_as_many_tokens_as_its_memory_beside_the_weights(
 ) -> None:
     """192 KiB a token of SOLAR, and half as much again for rows that are copied."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, total * 2**30))
-    assert limits_for(model("cuda", weights), 64, "auto") == Limits(64, tokens)
+    assert limits_for(model("cuda", weights), 64, "auto") == Limits(64, tokens, WAITING)
 
 
 def test_a_cpu_and_a_number_of_ones_own() -> None:
     assert limits_for(model("cpu", 20), 64, "auto") == Limits(64, CPU_TOKENS)
-    assert limits_for(model("cuda", 20), 64, 5000) == Limits(64, 5000)
+    assert limits_for(model("cuda", 20), 64, 5000) == Limits(64, 5000, WAITING)

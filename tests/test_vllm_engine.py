@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
 from stages.common.generation import Sampling, TransformersWriter
+from stages.common.limits import Limits
 from stages.common.model import load_tokenizer
 from stages.common.prompt import PromptBuilder, PromptSettings
 from stages.common.vllm_engine import VllmWriter
@@ -79,7 +80,7 @@ def test_it_writes_what_the_merged_model_writes(
     expected = TransformersWriter(model, builder).candidates(DIALOGUES, settings)
     assert writer.prepare(DIALOGUES) == [len(builder.prompt_ids(dialogue)) for dialogue in DIALOGUES]
     assert [texts[0] for texts in writer.candidates(DIALOGUES, settings)] == [texts[0] for texts in expected]
-    assert [len(texts) for texts in writer.samples(DIALOGUES, settings, Sampling(3, 0.7, 0))] == [3, 3]
+    assert [len(texts) for texts in writer.samples(DIALOGUES, settings, Sampling(3, 0.7, 0), Limits(8))] == [3, 3]
 
 
 def test_what_it_cannot_do_is_said(vllm: None, builder: PromptBuilder, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from stages.common.decoding import DecodingSettings
-from stages.common.generation import Sampling, Writer, in_batches
+from stages.common.generation import Sampling, Tell, Writer, batches, in_batches, queues
 from stages.common.hangul import hangul_share
+from stages.common.limits import Limits
 from stages.common.params import Decoding
 from stages.common.partial import Journal
 from stages.common.postprocess import one_line, process
@@ -46,18 +47,25 @@ def answer_all(
 ) -> list[Answer]:
     """One answer a dialogue, in their order; with a journal, what a killed run wrote is taken from it."""
     lengths = [writer.prepare(dialogues) for writer in writers]
+    limits = writers[0].limits(decoding)
+    # Candidates come of several searches for the same prompts, which keep their places meanwhile.
+    divide = batches if decoding.rerank == "mbr" else queues
     return in_batches(
-        lambda rows: _answers(writers, [dialogues[row] for row in rows], settings, decoding, seed),
-        lengths[0],
-        room(settings, decoding),
-        writers[0].limits(decoding),
+        lambda rows, tell: _answers(writers, [dialogues[row] for row in rows], settings, decoding, seed, limits, tell),
+        divide(lengths[0], room(settings, decoding), limits),
         label,
         journal,
     )
 
 
 def _answers(
-    writers: Sequence[Writer], dialogues: Sequence[str], settings: DecodingSettings, decoding: Decoding, seed: int
+    writers: Sequence[Writer],
+    dialogues: Sequence[str],
+    settings: DecodingSettings,
+    decoding: Decoding,
+    seed: int,
+    limits: Limits,
+    tell: Tell,
 ) -> list[Answer]:
     if decoding.rerank == "mbr":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
@@ -67,8 +75,9 @@ def _answers(
                 texts.extend(more)
         chosen = [most_agreed([process(text, decoding.postprocess) for text in texts]) for texts in found]
         firsts = [texts[best] for texts, best in zip(found, chosen, strict=True)]
+        tell(len(dialogues))
     else:
-        firsts = [texts[0] for texts in writers[0].candidates(dialogues, settings)]
+        firsts = writers[0].write(dialogues, settings, limits, tell)
     answers = [{"first": one_line(text), "text": one_line(text)} for text in firsts]
     foreign = [row for row, text in enumerate(firsts) if hangul_share(text) < decoding.min_hangul]
     if foreign:
@@ -76,6 +85,7 @@ def _answers(
             [dialogues[row] for row in foreign],
             replace(settings, num_beams=1),
             Sampling(TRIES, decoding.temperature, seed + 1),
+            limits,
         )
         for row, texts in zip(foreign, again, strict=True):
             tried = [answers[row]["first"], *map(one_line, texts)]

@@ -1,19 +1,20 @@
-"""Runs the searches of a batch, all with one forward pass a step; rows that are done leave the batch."""
+"""Runs searches, all with one forward pass a step; a prompt that waits takes the place of one that is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
-from stages.common.prefill import Prompts
+from stages.common.prefill import Prompts, read_into
 from stages.common.search import Beams, Proposal, Search
 from stages.common.slots import SlotCache, attention_masks
 from stages.common.step import Step, step_for
 
-Watch = Callable[[list[list[int]]], None]
-"""Is told after each step what the result may be or begin with."""
+JOIN = 8
+"""Prompts are read once an eighth of the places is free: together, as a GPU is fast at, and before many stay empty."""
 
 
 @torch.inference_mode()
@@ -22,83 +23,124 @@ def decode(
     prompts: Prompts,
     searches: Sequence[Search],
     repetition_penalty: float = 1.0,
-    watch: Watch | None = None,
+    *,
+    waiting: Iterable[tuple[Sequence[int], Search]] = (),
+    watch: Callable[[], None] | None = None,
 ) -> None:
     """Run one search for each prompt to its end; all are of one kind and width.
 
-    The prompts stay as they were, for other searches.
+    Args:
+        prompts: they stay as they were, for other searches, unless some wait.
+        waiting: prompts and their searches that take the places of those that are done; they begin with the same
+            prefix, and are no longer than the longest of `prompts`.
+        watch: is called after each step.
     """
     alive = list(searches)
-    branches = _Branches(model, prompts, alive)
-    logits = prompts.logits[:, None]
+    queue = deque(waiting)
+    branches = _Branches(model, prompts)
+    _advance(alive, prompts.logits[:, None], prompts.ids, repetition_penalty)
     while True:
-        proposals = _propose(logits, branches, alive, repetition_penalty)
-        for search, proposal in zip(alive, proposals, strict=True):
-            if not search.done:
-                search.advance(proposal)
         if watch is not None:
-            watch([ids for search in alive for ids in search.possible()])
-        rows = [row for row, search in enumerate(alive) if not search.done]
-        if not rows:
+            watch()
+        free = [row for row, search in enumerate(alive) if search.done]
+        if queue and len(free) * JOIN >= len(alive):
+            rows = free[: len(queue)]
+            ids, joining = zip(*(queue.popleft() for _ in rows), strict=True)
+            for row, search in zip(rows, joining, strict=True):
+                alive[row] = search
+            _advance(joining, branches.join(rows, ids)[:, None], ids, repetition_penalty)
+            continue
+        if len(free) == len(alive):
             return
-        branches.follow(alive)
-        if len(rows) <= len(alive) // 2:
-            branches.keep(rows)
-            alive = [alive[row] for row in rows]
+        if not queue and len(free) * 2 >= len(alive):
+            kept = [row for row, search in enumerate(alive) if not search.done]
+            branches.keep(kept)
+            alive = [alive[row] for row in kept]
         logits = branches.step(alive)
+        _advance(alive, logits, branches.prompt_ids, repetition_penalty)
 
 
 class _Branches:
-    """Where the hypotheses of a batch stand in the cache, and what each may read of it."""
+    """Where the hypotheses of a batch stand in the cache, and what each may read of it.
 
-    def __init__(self, model: PreTrainedModel, prompts: Prompts, searches: Sequence[Search]) -> None:
+    A row's slots hold its prompt, then what is written, the hypotheses of a step side by side.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompts: Prompts) -> None:
         self.model = model
-        self.prompt_ids = prompts.ids
+        self.prefix = prompts.prefix
+        self.prompt_ids: list[Sequence[int]] = list(prompts.ids)
         self.cache: SlotCache = prompts.cache
-        self.visible = prompts.readable[:, None]
-        self.slot_positions = prompts.positions.clone()
-        self.next_position = prompts.positions.max(dim=1).values + 1
-        self.next_slot = prompts.width
+        self.steps = [0] * len(prompts.ids)
+        """How many each row has taken."""
+        rows = len(prompts.ids)
+        self.slot_positions = torch.zeros(rows, self.cache.capacity, dtype=torch.long, device=model.device)
+        self.visible = torch.zeros(rows, 1, self.cache.capacity, dtype=torch.bool, device=model.device)
+        self._show_prompts(range(rows))
         self.forward: Step | None = None
 
-    def follow(self, searches: Sequence[Search]) -> None:
-        """Let each hypothesis see what the one that it continues saw."""
-        width = max(len(search.parents) for search in searches)
-        chosen = [[0] * width if search.done else search.parents for search in searches]
-        parents = torch.tensor(chosen, device=self.visible.device)
-        self.visible = self.visible.gather(1, parents[:, :, None].expand(-1, -1, self.visible.shape[2]))
+    def join(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Let prompts take the places of others: the logits after each."""
+        for row, ids in zip(rows, prompts, strict=True):
+            self.prompt_ids[row] = ids
+            self.steps[row] = 0
+        self._show_prompts(rows)
+        return read_into(self.model, self.cache, prompts, rows, self.prefix)
 
     def keep(self, rows: list[int]) -> None:
         """Drop the other rows."""
         kept = torch.tensor(rows, device=self.visible.device)
         self.prompt_ids = [self.prompt_ids[row] for row in rows]
+        self.steps = [self.steps[row] for row in rows]
         self.forward = None
         self.cache = self.cache.select(kept)
         self.visible = self.visible[kept]
         self.slot_positions = self.slot_positions[kept]
-        self.next_position = self.next_position[kept]
 
     def step(self, searches: Sequence[Search]) -> torch.Tensor:
         """Read the last token of each hypothesis: the logits of what follows, (rows, hypotheses, vocabulary)."""
-        device = self.visible.device
-        width = self.visible.shape[1]
-        read = [[0] * width if search.done else [ids[-1] for ids in search.running] for search in searches]
-        tokens = torch.tensor(read, device=device)
-        rows = len(searches)
-        slots = torch.arange(self.next_slot, self.next_slot + width, device=device)
-        self.visible[:, torch.arange(width, device=device), slots] = True
-        self.slot_positions[:, slots] = self.next_position[:, None]
-        positions = self.next_position[:, None].expand(rows, width)
-        masks = attention_masks(self.model.config, self.model.dtype, self.visible, positions, self.slot_positions)
-        self.next_slot += width
-        self.next_position = self.next_position + 1
+        width = max(len(search.parents) for search in searches)
+        nothing = [0] * width
+        # A row that is done writes where its next prompt will lie, or what nobody reads.
+        parents = [nothing if search.done else search.parents for search in searches]
+        tokens = [nothing if search.done else [ids[-1] for ids in search.running] for search in searches]
+        positions = [[len(ids) + step] * width for ids, step in zip(self.prompt_ids, self.steps, strict=True)]
+        starts = [len(ids) + step * width for ids, step in zip(self.prompt_ids, self.steps, strict=True)]
+        slots = [list(range(start, start + width)) for start in starts]
+        given = torch.tensor([parents, tokens, positions, slots], device=self.visible.device)
+        self._follow(given[0])
+        self.visible.scatter_(2, given[3][:, :, None], True)
+        self.slot_positions.scatter_(1, given[3], given[2])
+        masks = attention_masks(self.model.config, self.model.dtype, self.visible, given[2], self.slot_positions)
+        self.steps = [step + (not search.done) for step, search in zip(self.steps, searches, strict=True)]
         if self.forward is None:
             self.forward = step_for(self.model, self.cache)
-        return self.forward(tokens, positions, masks, slots, self.next_slot)
+        return self.forward(given[1], given[2], masks, given[3], max(starts) + width)
+
+    def _show_prompts(self, rows: Sequence[int]) -> None:
+        places = torch.tensor(list(rows), device=self.visible.device)
+        lengths = torch.tensor([len(self.prompt_ids[row]) for row in rows], device=self.visible.device)
+        slots = torch.arange(self.cache.capacity, device=self.visible.device)
+        self.slot_positions[places] = slots
+        self.visible[places] = (slots < lengths[:, None])[:, None]
+
+    def _follow(self, parents: torch.Tensor) -> None:
+        """Let each hypothesis see what the one that it continues saw."""
+        self.visible = self.visible.gather(1, parents[:, :, None].expand(-1, -1, self.visible.shape[2]))
+
+
+def _advance(
+    searches: Sequence[Search], logits: torch.Tensor, prompts: Sequence[Sequence[int]], repetition_penalty: float
+) -> None:
+    """Let searches that are not done take a step, by the logits after each of their hypotheses or the prompt."""
+    proposals = _propose(logits, prompts, searches, repetition_penalty)
+    for search, proposal in zip(searches, proposals, strict=True):
+        if not search.done:
+            search.advance(proposal)
 
 
 def _propose(
-    logits: torch.Tensor, branches: _Branches, searches: Sequence[Search], repetition_penalty: float
+    logits: torch.Tensor, prompts: Sequence[Sequence[int]], searches: Sequence[Search], repetition_penalty: float
 ) -> list[list[Proposal]]:
     """The best next tokens of each hypothesis; in transformers too, a beam's penalty applies to log probabilities."""
     wanted = max(search.wanted for search in searches)
@@ -108,7 +150,7 @@ def _propose(
     if repetition_penalty != 1:
         written = [
             [*prompt, *ids]
-            for prompt, search in zip(branches.prompt_ids, searches, strict=True)
+            for prompt, search in zip(prompts, searches, strict=True)
             for ids in (search.running if len(search.running) == logits.shape[1] else [[]] * logits.shape[1])
         ]
         scores = _penalise(scores - _log_sum(scores) if beams else scores, written, repetition_penalty)

@@ -6,14 +6,15 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from stages.common.decode import Watch, decode
+from stages.common.decode import decode
 from stages.common.decoding import DecodingSettings, Ending, ending
-from stages.common.limits import Limits, limits_for
+from stages.common.limits import WAITING, Limits, limits_for
 from stages.common.params import Decoding
 from stages.common.partial import Journal
 from stages.common.postprocess import RULES, process
@@ -23,6 +24,8 @@ from stages.common.search import Beams, Chains, Search
 from stages.common.slots import grouped_attention
 
 T = TypeVar("T")
+Tell = Callable[[int], object]
+"""Is told, as work goes on, how many more rows are done."""
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 
@@ -44,13 +47,18 @@ class Writer(Protocol):
     def limits(self, decoding: Decoding) -> Limits:
         """The most to write at once."""
 
+    def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
+        """For each dialogue the best that a search finds; the first dialogue is the longest."""
+
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
-        """For each dialogue what a search finds, best first, and then samples."""
+        """For each dialogue what a search finds, best first, and then samples; all at once."""
 
-    def samples(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
-        """For each dialogue only samples."""
+    def samples(
+        self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
+    ) -> list[list[str]]:
+        """For each dialogue only samples; the first dialogue is the longest."""
 
 
 class TransformersWriter:
@@ -76,34 +84,47 @@ class TransformersWriter:
     def limits(self, decoding: Decoding) -> Limits:
         return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch)
 
+    def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
+        searches = self._searches(dialogues, [settings])
+        self._run_in_turn(dialogues, searches, settings, settings.num_beams, limits, tell)
+        return [self._texts(search)[0][0] for search in searches]
+
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
+        kinds = [self._searches(dialogues, [settings])]
+        if sampling:
+            kinds.append(self._sampling(dialogues, settings, sampling))
         width = max(settings.num_beams, sampling.count if sampling else 0)
         with self._ready():
-            prompts = self._read(dialogues, width * settings.max_new_tokens)
-            found = [texts[0] for texts in self._search(prompts, dialogues, [settings])]
-            drawn = self._sample(prompts, dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
-        return [[*best, *more] for best, more in zip(found, drawn, strict=True)]
+            prompts = self._read(self._prompt_ids(dialogues), width * settings.max_new_tokens)
+            for searches in kinds:
+                decode(self.model, prompts, searches, settings.repetition_penalty)
+        return [[text for search in alike for text in self._texts(search)[0]] for alike in zip(*kinds, strict=True)]
 
-    def samples(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
-        with self._ready():
-            prompts = self._read(dialogues, sampling.count * settings.max_new_tokens)
-            return self._sample(prompts, dialogues, settings, sampling)
+    def samples(
+        self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
+    ) -> list[list[str]]:
+        searches = self._sampling(dialogues, settings, sampling)
+        self._run_in_turn(dialogues, searches, settings, sampling.count, limits, lambda _: None)
+        return [self._texts(search)[0] for search in searches]
 
     def best(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[list[str]]:
         """The best summary of each dialogue under each of the settings: (settings, dialogues).
 
         Prompts are read once, and settings that differ in nothing but the length penalty take one search.
         """
-        searches: dict[DecodingSettings, list[DecodingSettings]] = {}
+        kinds: dict[DecodingSettings, list[DecodingSettings]] = {}
         for each in settings:
-            searches.setdefault(replace(each, length_penalty=1.0), []).append(each)
+            kinds.setdefault(replace(each, length_penalty=1.0), []).append(each)
         found: dict[DecodingSettings, list[str]] = {}
         with self._ready():
-            prompts = self._read(dialogues, max(each.num_beams * each.max_new_tokens for each in settings))
-            for alike in searches.values():
-                results = self._search(prompts, dialogues, alike)
+            room = max(each.num_beams * each.max_new_tokens for each in settings)
+            prompts = self._read(self._prompt_ids(dialogues), room)
+            for first, alike in kinds.items():
+                searches = self._searches(dialogues, alike)
+                decode(self.model, prompts, searches, first.repetition_penalty)
+                results = [self._texts(search) for search in searches]
                 # A greedy search has no length penalty, and one result for all of them.
                 for i, each in enumerate(alike):
                     found[each] = [texts[min(i, len(texts) - 1)][0] for texts in results]
@@ -111,14 +132,15 @@ class TransformersWriter:
 
     def watched(self, dialogue: str, settings: DecodingSettings, show: Callable[[str], None]) -> str:
         """Summarise one dialogue; `show` is given, after each token, as much of the text as is settled."""
+        [search] = self._searches([dialogue], [settings])
 
-        def watch(possible: list[list[int]]) -> None:
-            show(self._text(common(possible)))
+        def watch() -> None:
+            show(self._text(common(search.possible())))
 
         with self._ready():
-            prompts = self._read([dialogue], settings.num_beams * settings.max_new_tokens)
-            [[texts]] = self._search(prompts, [dialogue], [settings], watch)
-        return texts[0]
+            prompts = self._read(self._prompt_ids([dialogue]), settings.num_beams * settings.max_new_tokens)
+            decode(self.model, prompts, [search], settings.repetition_penalty, watch=watch)
+        return self._texts(search)[0][0]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
@@ -127,34 +149,59 @@ class TransformersWriter:
         with grouped_attention(self.model):
             yield
 
-    def _read(self, dialogues: Sequence[str], room: int) -> Prompts:
-        ids = [self.builder.prompt_ids(dialogue) for dialogue in dialogues]
-        prefix = self.prefix
-        if prefix is None or any(common([prefix.ids, each[:-1]]) != prefix.ids for each in ids):
-            prefix = read_prefix(self.model, shared_prefix(ids))
-        return read_prompts(self.model, ids, prefix, room)
+    def _prompt_ids(self, dialogues: Sequence[str]) -> list[list[int]]:
+        return [self.builder.prompt_ids(dialogue) for dialogue in dialogues]
 
-    def _search(
+    def _read(self, prompts: Sequence[Sequence[int]], room: int) -> Prompts:
+        return read_prompts(self.model, prompts, self._prefix_of(prompts), room)
+
+    def _prefix_of(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        if self.prefix is None or any(common([self.prefix.ids, each[:-1]]) != self.prefix.ids for each in prompts):
+            return read_prefix(self.model, shared_prefix(prompts))
+        return self.prefix
+
+    def _run_in_turn(
         self,
-        prompts: Prompts,
         dialogues: Sequence[str],
-        settings: Sequence[DecodingSettings],
-        watch: Watch | None = None,
-    ) -> list[list[list[str]]]:
-        """Texts, best first: (dialogues, length penalties, found)."""
-        first = settings[0]
-        penalties = [each.length_penalty for each in settings]
-        searches: list[Search] = [
-            Beams(end, first.num_beams, penalties) if first.num_beams > 1 else Chains(end)
-            for end in self._endings(dialogues, first)
-        ]
-        decode(self.model, prompts, searches, first.repetition_penalty, watch)
-        return [[[self._text(each.ids) for each in found] for found in search.results()] for search in searches]
+        searches: Sequence[Search],
+        settings: DecodingSettings,
+        width: int,
+        limits: Limits,
+        tell: Tell,
+    ) -> None:
+        """Run as many searches at once as the limits allow; the others wait. Each has `width` hypotheses at once."""
+        told = 0
 
-    def _sample(
-        self, prompts: Prompts, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling
-    ) -> list[list[str]]:
-        searches = [
+        def watch() -> None:
+            nonlocal told
+            done = sum(search.done for search in searches)
+            tell(done - told)
+            told = done
+
+        ids = self._prompt_ids(dialogues)
+        room = width * settings.max_new_tokens
+        first = limits.at_once(max(map(len, ids)) + room)
+        with self._ready():
+            prompts = read_prompts(self.model, ids[:first], self._prefix_of(ids), room)
+            decode(
+                self.model,
+                prompts,
+                searches[:first],
+                settings.repetition_penalty,
+                waiting=zip(ids[first:], searches[first:], strict=True),
+                watch=watch,
+            )
+
+    def _searches(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[Search]:
+        """A search for each dialogue, under settings that differ in nothing but the length penalty."""
+        width = settings[0].num_beams
+        penalties = [each.length_penalty for each in settings]
+        return [
+            Beams(end, width, penalties) if width > 1 else Chains(end) for end in self._endings(dialogues, settings[0])
+        ]
+
+    def _sampling(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[Search]:
+        return [
             Chains(
                 end,
                 [random.Random(f"{sampling.seed} {number} {dialogue}") for number in range(sampling.count)],
@@ -162,13 +209,15 @@ class TransformersWriter:
             )
             for dialogue, end in zip(dialogues, self._endings(dialogues, settings), strict=True)
         ]
-        decode(self.model, prompts, searches, settings.repetition_penalty)
-        return [[self._text(each.ids) for each in search.results()[0]] for search in searches]
 
     def _endings(self, dialogues: Sequence[str], settings: DecodingSettings) -> list[Ending]:
         tokenizer = self.builder.tokenizer
         lengths = [len(ids) for ids in tokenizer(list(dialogues), add_special_tokens=False)["input_ids"]]
         return [ending(settings, self.builder.stop_id, length, tokenizer.decode) for length in lengths]
+
+    def _texts(self, search: Search) -> list[list[str]]:
+        """What was found, best first, once for each length penalty."""
+        return [[self._text(each.ids) for each in found] for found in search.results()]
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.builder.tokenizer.decode(ids, skip_special_tokens=True)
@@ -191,57 +240,72 @@ def summarise(
         One summary a dialogue, in the order given, after the rules of `stages.common.postprocess`.
     """
     writer = TransformersWriter(model, builder)
+    limits = Limits(batch_size, waiting=WAITING)
 
-    def work(rows: list[int]) -> list[str]:
-        return [process(texts[0], rules) for texts in writer.candidates([dialogues[row] for row in rows], settings)]
+    def work(rows: list[int], tell: Tell) -> list[str]:
+        texts = writer.write([dialogues[row] for row in rows], settings, limits, tell)
+        return [process(text, rules) for text in texts]
 
-    limits = Limits(batch_size)
-    return in_batches(work, writer.prepare(dialogues), settings.num_beams * settings.max_new_tokens, limits, label)
+    lengths = writer.prepare(dialogues)
+    return in_batches(work, queues(lengths, settings.num_beams * settings.max_new_tokens, limits), label)
 
 
 def in_batches(
-    work: Callable[[list[int]], list[T]],
-    lengths: Sequence[int],
-    room: int,
-    limits: Limits,
+    work: Callable[[list[int], Tell], list[T]],
+    batches: Sequence[list[int]],
     label: str,
     journal: Journal | None = None,
 ) -> list[T]:
-    """Do work on rows in batches of similar length, longest first, with a progress bar.
+    """Do work on batches of rows, with a progress bar.
 
     Args:
-        work: takes rows, and gives a value for each; with a journal, one that JSON holds.
-        lengths: tokens of each row's prompt.
-        room: tokens that are written after a prompt, all beams together.
+        work: takes rows and gives a value for each, with a journal one that JSON holds; it tells how many are done.
+        batches: rows 0, 1, 2 and so on, in any order.
         journal: batches that it has are not done again, so a resumed run has the batches of an uninterrupted one.
+
+    Returns:
+        The values of all rows, in order.
     """
     found: dict[int, T] = {}
-    with tqdm(total=len(lengths), desc=label, unit=" dialogues", bar_format=BAR) as bar:
-        for number, rows in enumerate(batches(lengths, room, limits)):
+    with tqdm(total=sum(map(len, batches)), desc=label, unit=" dialogues", bar_format=BAR) as bar:
+        for number, rows in enumerate(batches):
             if journal is not None and number in journal.values:
                 values = journal.values[number]
                 bar.initial += len(rows)
+                bar.update(len(rows))
             else:
-                values = work(rows)
+                values = work(rows, bar.update)
                 if journal is not None:
                     journal.append(number, values)
             found.update(zip(rows, values, strict=True))
-            bar.update(len(rows))
-    return [found[row] for row in range(len(lengths))]
+    return [found[row] for row in range(len(found))]
 
 
 def batches(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:
-    """Rows by length, longest first, as many at once as the limits allow, and at least one.
+    """Rows by length, longest first, as many at once as the limits allow.
+
+    Args:
+        lengths: tokens of each row's prompt.
+        room: tokens that are written after a prompt, all beams together.
 
     >>> batches([10, 30, 20], room=10, limits=Limits(rows=8, tokens=80))
     [[1, 2], [0]]
     """
     found: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if found and len(found[-1]) < limits.rows:
-            width = lengths[found[-1][0]] + room
-            if width * (len(found[-1]) + 1) <= limits.tokens:
-                found[-1].append(row)
-                continue
-        found.append([row])
+        if found and len(found[-1]) < limits.at_once(lengths[found[-1][0]] + room):
+            found[-1].append(row)
+        else:
+            found.append([row])
     return found
+
+
+def queues(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:
+    """Batches, each with those that wait for its places.
+
+    >>> queues([10, 30, 20], room=10, limits=Limits(rows=1, waiting=1))
+    [[1, 2], [0]]
+    """
+    alone = batches(lengths, room, limits)
+    size = 1 + limits.waiting
+    return [list(chain.from_iterable(alone[start : start + size])) for start in range(0, len(alone), size)]

@@ -18,14 +18,32 @@ COPIED = 1.5
 """Rows that are not done yet are copied to a smaller cache when half are."""
 LEAST_TOKENS = 2048
 """Where next to nothing is free: a dialogue or two."""
+WAITING = 3
+"""Batches that wait on a GPU, which takes as long for a step of few dialogues as of many."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that is generated at once."""
+    """The most that is generated at once.
+
+    Attributes:
+        rows: dialogues.
+        tokens: slots for their keys and values.
+        waiting: batches whose dialogues wait to take the places of the first batch's. What a killed run has to do
+            again is all of them.
+    """
 
     rows: int
     tokens: int = 1_000_000
+    waiting: int = 0
+
+    def at_once(self, width: int) -> int:
+        """Dialogues at once, of `width` tokens with all that is written: at least one.
+
+        >>> Limits(rows=8, tokens=100).at_once(30), Limits(rows=8, tokens=100).at_once(300)
+        (3, 1)
+        """
+        return max(1, min(self.rows, self.tokens // width))
 
 
 def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"]) -> Limits:
@@ -34,13 +52,14 @@ def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"])
     `auto` counts with the whole memory of the GPU, not with what is free: a run that goes on after a kill has to have
     the batches that it had before.
     """
-    if tokens != "auto":
-        return Limits(rows, tokens)
     if model.device.type != "cuda":
-        return Limits(rows, CPU_TOKENS)
+        return Limits(rows, CPU_TOKENS if tokens == "auto" else tokens)
+    if tokens != "auto":
+        return Limits(rows, tokens, WAITING)
     _, total = torch.cuda.mem_get_info(model.device)
     free = USABLE * total - model.get_memory_footprint() - ACTIVATIONS
-    return Limits(rows, max(LEAST_TOKENS, int(free / COPIED / bytes_per_token(model.config, model.dtype.itemsize))))
+    most = int(free / COPIED / bytes_per_token(model.config, model.dtype.itemsize))
+    return Limits(rows, max(LEAST_TOKENS, most), WAITING)
 
 
 def bytes_per_token(config: PreTrainedConfig, itemsize: int) -> int:

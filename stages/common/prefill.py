@@ -31,18 +31,14 @@ class Prompts:
 
     Attributes:
         ids: of each prompt.
-        cache: their keys and values, and room for what is to be written.
-        readable: (rows, slots), whether a slot holds a prompt's token.
-        positions: (rows, slots), the positions of these tokens.
-        width: slots that the longest prompt takes.
+        prefix: what all of them begin with, and all that may take their places.
+        cache: their keys and values, each in the first slots of its row, and room for what is to be written.
         logits: (rows, vocabulary), what follows each prompt, in float32.
     """
 
     ids: list[list[int]]
+    prefix: Prefix
     cache: SlotCache
-    readable: torch.Tensor
-    positions: torch.Tensor
-    width: int
     logits: torch.Tensor
 
 
@@ -70,39 +66,34 @@ def read_prefix(model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
     cache = SlotCache(1, len(ids))
     if ids:
         with packed(model):
-            _read(model, cache, [list(ids)], 0, 0, len(ids))
-    cache.used = len(ids)
+            _read(model, cache, [list(ids)], [0], 0)
     return Prefix(list(ids), cache)
 
 
 @torch.inference_mode()
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefix: Prefix, room: int) -> Prompts:
-    """Read prompts that begin with `prefix`, several at a time; `room` slots are left for what is written after them.
-
-    The prefix fills the first slots of each row; what follows it ends where the longest does.
-    """
-    begun = len(prefix.ids)
-    rests = [list(ids[begun:]) for ids in prompts]
-    width = begun + max(map(len, rests))
-    capacity = -(-(width + room) // 8) * 8  # masks of GPU kernels want their rows aligned
-    readable, positions = _layout([len(rest) for rest in rests], begun, width, model)
+    """Read prompts that begin with `prefix`; `room` slots are left for what is written after the longest."""
+    capacity = -(-(max(map(len, prompts)) + room) // 8) * 8  # masks of GPU kernels want their rows aligned
     cache = SlotCache(len(prompts), capacity)
     cache.put(prefix.cache)
+    logits = read_into(model, cache, prompts, range(len(prompts)), prefix)
+    return Prompts([list(each) for each in prompts], prefix, cache, logits)
+
+
+@torch.inference_mode()
+def read_into(
+    model: PreTrainedModel, cache: SlotCache, prompts: Sequence[Sequence[int]], rows: Sequence[int], prefix: Prefix
+) -> torch.Tensor:
+    """Read prompts into rows of a cache that begin with `prefix`, several at a time: the logits after each, float32."""
+    begun = len(prefix.ids)
+    rests = [list(ids[begun:]) for ids in prompts]
     budget = READ_AT_ONCE.get(model.device.type, READ_AT_ONCE["cpu"])
     with packed(model):
         logits = [
-            _read(model, cache, rests[rows.start : rows.stop], rows.start, begun, width)
-            for rows in _parts([len(rest) for rest in rests], budget)
+            _read(model, cache, rests[part.start : part.stop], rows[part.start : part.stop], begun)
+            for part in _parts([len(rest) for rest in rests], budget)
         ]
-    pad = (0, capacity - width)
-    return Prompts(
-        ids=[list(each) for each in prompts],
-        cache=cache,
-        readable=torch.nn.functional.pad(readable, pad),
-        positions=torch.nn.functional.pad(positions, pad),
-        width=width,
-        logits=torch.cat(logits).float(),
-    )
+    return torch.cat(logits).float()
 
 
 def _parts(lengths: Sequence[int], budget: int) -> list[range]:
@@ -119,47 +110,32 @@ def _parts(lengths: Sequence[int], budget: int) -> list[range]:
     return parts
 
 
-def _layout(
-    lengths: Sequence[int], begun: int, width: int, model: PreTrainedModel
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which slots hold tokens, and their positions: (rows, width) each."""
-    slot = torch.arange(width, device=model.device).expand(len(lengths), -1)
-    padding = torch.tensor([width - begun - length for length in lengths], device=model.device)[:, None]
-    readable = (slot < begun) | (slot >= begun + padding)
-    return readable, torch.where(slot < begun, slot, (slot - padding).clamp(min=0))
-
-
 def _read(
-    model: PreTrainedModel, cache: SlotCache, rests: Sequence[list[int]], first: int, begun: int, width: int
+    model: PreTrainedModel, cache: SlotCache, rests: Sequence[list[int]], rows: Sequence[int], begun: int
 ) -> torch.Tensor:
-    """Read what follows the prefix in the rows from `first` on, end to end: the logits after each, rows x vocabulary.
+    """Read what follows the prefix in some rows, end to end: the logits after each, rows x vocabulary.
 
     Args:
         begun: tokens of the prefix, which the cache has.
-        width: slots up to which the cache is filled.
     """
     device = model.device
-    lengths = [len(rest) for rest in rests]
-    cache.written = _places([range(width - length, width) for length in lengths], first, device)
-    cache.read = None
-    if begun:
-        # A row's queries see the prefix too, whose keys lie before its own.
-        spans = [[*range(begun), *range(width - length, width)] for length in lengths]
-        cache.read = _places(spans, first, device)
+    ends = [begun + len(rest) for rest in rests]
+    cache.written = _places([range(begun, end) for end in ends], rows, device)
+    # A row's queries see the prefix too, whose keys lie before its own.
+    cache.read = _places([range(end) for end in ends], rows, device) if begun else None
     output = model(
         **packed_inputs(rests, device, before=begun),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=torch.tensor(list(accumulate(lengths)), device=device) - 1,
+        logits_to_keep=torch.tensor(list(accumulate(map(len, rests))), device=device) - 1,
     )
-    cache.written = None
     logits: torch.Tensor = output.logits[0]
     return logits
 
 
-def _places(slots: Sequence[Sequence[int]], first: int, device: torch.device) -> Places:
-    """The given slots of the rows from `first` on."""
-    rows = [first + row for row, each in enumerate(slots) for _ in each]
+def _places(slots: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device) -> Places:
+    """The given slots of each of the rows."""
+    numbers = [row for row, each in zip(rows, slots, strict=True) for _ in each]
     return Places(
-        torch.tensor(rows, device=device), torch.tensor([slot for each in slots for slot in each], device=device)
+        torch.tensor(numbers, device=device), torch.tensor([slot for each in slots for slot in each], device=device)
     )

@@ -30,25 +30,20 @@ class Places:
 
 
 class SlotCache(Cache):  # type: ignore[misc]
-    """Keys and values of some rows, `capacity` slots each. The model writes the slots named beforehand.
-
-    A forward pass has a token or more of every row; or, where `written` is set, tokens of some rows end to end.
+    """Keys and values of some rows, `capacity` slots each.
 
     Attributes:
-        slots: the slots that its tokens are written to, on the model's device.
-        used: slots, from the first, that attention reads.
-        written: where packed tokens are written to; `slots` and `used` then say nothing.
-        read: where the packed tokens are that attention reads, if those written are not all of them.
+        written: where the tokens of the next forward pass are written to, in the order in which the model has them.
+        read: what attention reads: so many slots of every row, from the first; or, of packed tokens, places end to
+            end; None: the packed tokens alone.
     """
 
     def __init__(self, batch: int, capacity: int) -> None:
         super().__init__(layers=[])
         self.batch = batch
         self.capacity = capacity
-        self.slots = torch.empty(0, dtype=torch.long)
-        self.used = 0
-        self.written: Places | None = None
-        self.read: Places | None = None
+        self.written = Places(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+        self.read: Places | int | None = None
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
@@ -60,12 +55,10 @@ class SlotCache(Cache):  # type: ignore[misc]
             self.values.append(self._room(value_states))
         held = []
         for whole, new in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            if self.written is None:
-                whole.index_copy_(2, self.slots, new)
-                held.append(whole[:, :, : self.used])
-                continue
-            whole[self.written.rows, :, self.written.slots] = new[0].transpose(0, 1)
-            if self.read is not None:
+            whole[self.written.rows, :, self.written.slots] = new.transpose(1, 2).flatten(0, 1)
+            if isinstance(self.read, int):
+                new = whole[:, :, : self.read]
+            elif self.read is not None:
                 new = whole[self.read.rows, :, self.read.slots].transpose(0, 1)[None]
             held.append(new)
         return held[0], held[1]
@@ -74,16 +67,15 @@ class SlotCache(Cache):  # type: ignore[misc]
         return 0
 
     def put(self, prefix: SlotCache) -> None:
-        """Begin every row with what the first slots of a one-row cache hold."""
+        """Begin every row with what a one-row cache holds."""
         for source, target in ((prefix.keys, self.keys), (prefix.values, self.values)):
             for states in source:
                 target.append(self._room(states))
-                target[-1][:, :, : prefix.used] = states[:, :, : prefix.used]
+                target[-1][:, :, : prefix.capacity] = states
 
     def select(self, rows: torch.Tensor) -> SlotCache:
         """A copy of some rows."""
         copy = SlotCache(len(rows), self.capacity)
-        copy.used = self.used
         copy.keys = [states.index_select(0, rows) for states in self.keys]
         copy.values = [states.index_select(0, rows) for states in self.values]
         return copy

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.slots import SlotCache
+from stages.common.slots import Places, SlotCache
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,11 @@ class Step(Protocol):
     def __call__(
         self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: int
     ) -> torch.Tensor:
-        """Logits (rows, hypotheses, vocabulary) for tokens (rows, hypotheses), written to `slots`."""
+        """Logits (rows, hypotheses, vocabulary) for tokens (rows, hypotheses), written to slots of as many.
+
+        Args:
+            used: slots of a row, from the first, that are in use, at most.
+        """
 
 
 def step_for(model: PreTrainedModel, cache: SlotCache) -> Step:
@@ -44,9 +48,8 @@ class PlainStep:
     def __call__(
         self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: int
     ) -> torch.Tensor:
-        self.cache.slots = slots
-        self.cache.used = min(-(-used // 64) * 64, self.cache.capacity)
-        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, self.cache.used))
+        read = min(-(-used // 64) * 64, self.cache.capacity)
+        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, read), slots, read)
 
 
 class CapturedStep:
@@ -77,18 +80,17 @@ class CapturedStep:
     def _capture(self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor) -> None:
         tokens, positions, slots = tokens.clone(), positions.clone(), slots.clone()
         held = {kind: mask.clone() for kind, mask in masks.items()} if isinstance(masks, dict) else masks.clone()
-        self.cache.slots = slots
-        self.cache.used = self.cache.capacity
+        arguments = (self.model, self.cache, tokens, positions, held, slots, self.cache.capacity)
         graph = torch.cuda.CUDAGraph()
         try:
             # Libraries set themselves up at a first run, which cannot be captured; it writes what the replay will.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                _forward(self.model, self.cache, tokens, positions, held)
+                _forward(*arguments)
             torch.cuda.current_stream().wait_stream(stream)
             with torch.cuda.graph(graph):
-                self.logits = _forward(self.model, self.cache, tokens, positions, held)
+                self.logits = _forward(*arguments)
         except RuntimeError as error:
             logger.info("decoding steps run without a CUDA graph: %s", str(error).splitlines()[0])
             self.plain = PlainStep(self.model, self.cache)
@@ -98,8 +100,17 @@ class CapturedStep:
 
 
 def _forward(
-    model: PreTrainedModel, cache: SlotCache, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks
+    model: PreTrainedModel,
+    cache: SlotCache,
+    tokens: torch.Tensor,
+    positions: torch.Tensor,
+    masks: Masks,
+    slots: torch.Tensor,
+    read: int,
 ) -> torch.Tensor:
+    rows, width = slots.shape
+    cache.written = Places(torch.arange(rows, device=slots.device).repeat_interleave(width), slots.flatten())
+    cache.read = read
     logits: torch.Tensor = model(
         input_ids=tokens,
         position_ids=positions,

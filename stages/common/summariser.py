@@ -44,7 +44,9 @@ class Summariser:
             if not path.exists():
                 raise UserError(f"{path}: not found; run `make repro`, which trains the adapter, first")
         settings = DecodingSettings(**read_json(DECODING)["chosen"])
-        return Summariser(load_writer(params.quantization), settings, params, load_rules(Path(params.clean.rules)))
+        return Summariser(
+            load_writer(params.quantization, merge=False), settings, params, load_rules(Path(params.clean.rules))
+        )
 
     def clean(self, text: str, where: str) -> str:
         """A dialogue as the model knows it.

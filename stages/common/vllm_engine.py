@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.common.decoding import DecodingSettings
 from stages.common.errors import UserError
-from stages.common.generation import Sampling
+from stages.common.generation import Sampling, Tell
 from stages.common.limits import Limits
 from stages.common.params import Decoding
 from stages.common.prompt import PromptBuilder
@@ -51,16 +51,26 @@ class VllmWriter:
     def limits(self, decoding: Decoding) -> Limits:
         return Limits(ROWS)
 
+    def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
+        found = self.candidates(dialogues, settings)
+        tell(len(dialogues))
+        return [texts[0] for texts in found]
+
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
         if settings.min_length or settings.max_length:
             raise UserError("metrics/eval/decoding.json: relative lengths need decoding.engine: transformers")
         found = self._beams(dialogues, settings) if settings.num_beams > 1 else self._generate(dialogues, settings)
-        drawn = self.samples(dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
+        drawn = self._sample(dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
         return [[*best, *more] for best, more in zip(found, drawn, strict=True)]
 
-    def samples(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
+    def samples(
+        self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
+    ) -> list[list[str]]:
+        return self._sample(dialogues, settings, sampling)
+
+    def _sample(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
         return self._generate(
             dialogues,
             settings,

@@ -17,11 +17,17 @@ ADAPTER = Path("models/adapter")
 MERGED = Path("models/merged")
 
 
-def load_writer(quantization: Quantization, adapter: Path = ADAPTER) -> TransformersWriter:
-    """The base model with one adapter, and the prompt that this adapter was trained with."""
-    model = load_for_generation(MANIFEST, adapter, quantization)
+def load_writer(quantization: Quantization, *, merge: bool) -> TransformersWriter:
+    """The base model with models/adapter, and the prompt that this adapter was trained with.
+
+    Args:
+        merge: on a CPU, add the adapter to the weights, a sixth faster; nothing else can then be done with the model.
+    """
+    model = load_for_generation(MANIFEST, ADAPTER, quantization)
     fuse_to_read(model)
-    return TransformersWriter(model, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(adapter)))
+    if merge and model.device.type == "cpu":
+        model.merge_adapter()
+    return TransformersWriter(model, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER)))
 
 
 def load_writers(decoding: Decoding, quantization: Quantization, ensemble: Sequence[Path]) -> list[Writer]:
@@ -39,7 +45,7 @@ def load_writers(decoding: Decoding, quantization: Quantization, ensemble: Seque
         if ensemble:
             raise UserError("params.yaml: decoding.ensemble: needs decoding.engine: transformers")
         return [VllmWriter(MERGED, PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER)))]
-    first = load_writer(quantization)
+    first = load_writer(quantization, merge=not ensemble)
     writers: list[Writer] = [first]
     if ensemble:
         first.adapter = "default"
