@@ -1,8 +1,8 @@
 """Choose decoding settings by ROUGE on dev: `python -m stages.tune_decoding` writes metrics/eval/decoding.json.
 
-Each half of the tuning rows chooses settings, by successive halving; the better of the two on all rows is taken. What
-tuning gains over the fixed settings of params.yaml is told by cross-validation: each half is scored with what the other
-half chose. Points for plots are written to metrics/eval/decoding.
+Each half of the tuning rows chooses settings, by successive halving; the best on all rows is taken, of the two and the
+fixed settings of params.yaml. What tuning gains over the fixed settings is told by cross-validation: each half is
+scored with what the other half chose. Points for plots are written to metrics/eval/decoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from stages.common.decoding import DecodingSettings, fixed_settings
 from stages.common.errors import UserError, run_stage
 from stages.common.files import replacing, write_json
-from stages.common.generation import TransformersWriter, in_batches
+from stages.common.generation import Tell, TransformersWriter, batches, in_batches
 from stages.common.halving import best, search
 from stages.common.params import Decoding, load_params
 from stages.common.postprocess import process
@@ -95,17 +95,14 @@ class Evaluation:
         return [[self.known[each][row] for row in rows] for each in settings]
 
     def _evaluate(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> None:
-        def work(batch: list[int]) -> list[list[float]]:
+        def work(batch: list[int], tell: Tell) -> list[list[float]]:
             texts = self.writer.best([self.dialogues[rows[i]] for i in batch], settings)
+            tell(len(batch))
             return [[self._score(found[i], rows[row]) for found in texts] for i, row in enumerate(batch)]
 
-        by_row = in_batches(
-            work,
-            [self.lengths[row] for row in rows],
-            max(each.num_beams * each.max_new_tokens for each in settings),
-            self.writer.limits(self.decoding),
-            f"{len(settings)} settings",
-        )
+        room = max(each.num_beams * each.max_new_tokens for each in settings)
+        alone = batches([self.lengths[row] for row in rows], room, self.writer.limits(self.decoding))
+        by_row = in_batches(work, alone, f"{len(settings)} settings")
         for row, scores in zip(rows, by_row, strict=True):
             for each, score in zip(settings, scores, strict=True):
                 self.known[each][row] = score
@@ -119,7 +116,7 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
     rows = list(range(len(evaluate.dialogues)))
     halves = [half for half in (rows[::2], rows[1::2]) if half]
     winners = [best(search(settings, half, evaluate)) for half in halves]
-    contenders = list(dict.fromkeys(winners))
+    contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
     logger.info("chosen on %d dialogues: %s", len(rows), asdict(chosen))
     found: dict[str, Any] = {"chosen": asdict(chosen)}
@@ -159,9 +156,8 @@ def main() -> None:
         dev = read_table(DEV, "dev")
         rows = spread(len(dev), decoding.tune_samples)
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
-        evaluate = Evaluation(
-            load_writer(params.quantization), [dialogues[row] for row in rows], [refs[row] for row in rows], decoding
-        )
+        writer = load_writer(params.quantization, merge=True)
+        evaluate = Evaluation(writer, [dialogues[row] for row in rows], [refs[row] for row in rows], decoding)
         found = choose(evaluate, settings, fixed)
     write_json(DECODING, found)
     write_points(found["tried"])
