@@ -2,9 +2,15 @@
 
     python -m benchmarks.infer                                     the embedded model, with the adapter of `make repro`
     python -m benchmarks.infer --shape solar --output solar.json   SOLAR's shape with random weights, on a GPU
+    python -m benchmarks.infer --agreement                         the embedded model, and where answers differ
 
 All arms write to the same prompts with the same adapter; `same` counts the answers that equal plain's, token by token,
 of the same search. Results are printed, and with --output written as JSON, after each arm.
+
+In bf16 the last bit of a sum depends on how many rows are computed together, and where two tokens are about as likely
+it decides. `--agreement` has plain write again in smaller batches, and gives for each answer that differs the distance
+of the two tokens at which it parts: what plain's logits of them differ by, in steps of bf16 at their size. With
+`--compute float32` no step is that coarse.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +37,10 @@ from stages.common.decode import decode
 from stages.common.decoding import Ending
 from stages.common.files import write_json
 from stages.common.fused import fuse_to_read
-from stages.common.generation import batches
+from stages.common.generation import batches, queues
 from stages.common.limits import Limits, limits_for
 from stages.common.lora import use_lora_linear
-from stages.common.prefill import read_prefix, read_prompts, shared_prefix
+from stages.common.prefill import common, read_prefix, read_prompts, shared_prefix
 from stages.common.search import Beams, Chains, Search
 from stages.common.slots import grouped_attention
 
@@ -85,12 +92,14 @@ def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list
     room = beams * work.new_tokens
     with grouped_attention(model):
         prefix = read_prefix(model, shared_prefix(work.prompts))
-        for batch in batches([len(ids) for ids in work.prompts], room, limits):
-            prompts = read_prompts(model, [work.prompts[row] for row in batch], prefix, room)
+        for rows in queues([len(ids) for ids in work.prompts], room, limits):
+            ids = [work.prompts[row] for row in rows]
             end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
-            searches: list[Search] = [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in batch]
-            decode(model, prompts, searches)
-            found.update(zip(batch, (search.results()[0][0].ids for search in searches), strict=True))
+            searches: list[Search] = [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
+            first = limits.at_once(len(ids[0]) + room)
+            prompts = read_prompts(model, ids[:first], prefix, room)
+            decode(model, prompts, searches[:first], waiting=zip(ids[first:], searches[first:], strict=True))
+            found.update(zip(rows, (search.results()[0][0].ids for search in searches), strict=True))
     return [found[row] for row in range(len(work.prompts))]
 
 
@@ -100,7 +109,7 @@ class Report:
     def __init__(self, work: Work, output: Path | None) -> None:
         self.work = work
         self.output = output
-        self.answers: dict[int, list[list[int]]] = {}
+        self.references: dict[int, list[list[int]]] = {}
         self.found: dict[str, Any] = {
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "torch": torch.__version__,
@@ -111,8 +120,14 @@ class Report:
             "arms": {},
         }
 
-    def arm(self, name: str, beams: int, run: Callable[[Work], list[list[int]]]) -> None:
-        """Time one arm; the first to search with so many beams is what the others' answers are compared to."""
+    def arm(
+        self, name: str, beams: int, run: Callable[[Work], list[list[int]]], judge: PreTrainedModel | None = None
+    ) -> None:
+        """Time one arm; the first to search with so many beams is what the others' answers are compared to.
+
+        Args:
+            judge: tells how far apart the tokens are at which answers part.
+        """
         warm = Work(self.work.prompts[:2], self.work.stop_id, self.work.pad_id, 4)
         run(warm)
         if torch.cuda.is_available():
@@ -121,7 +136,7 @@ class Report:
         began = time.perf_counter()
         answers = run(self.work)
         seconds = time.perf_counter() - began
-        reference = self.answers.setdefault(beams, answers)
+        reference = self.references.setdefault(beams, answers)
         result: dict[str, Any] = {
             "beams": beams,
             "seconds": round(seconds, 2),
@@ -131,30 +146,60 @@ class Report:
         }
         if torch.cuda.is_available():
             result["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+        if judge is not None:
+            result["distances"] = distances(judge, self.work, answers, reference)
         self.found["arms"][name] = result
         print(f"{name:<24} {result}", flush=True)
         if self.output is not None:
             write_json(self.output, self.found)
 
 
-def embedded(report_to: Path | None, rows: int, new_tokens: int, batch: int) -> None:
-    """The arms on the model of the last `make repro`."""
+@torch.inference_mode()
+def distances(
+    judge: PreTrainedModel, work: Work, answers: Sequence[list[int]], references: Sequence[list[int]]
+) -> list[float]:
+    """For each answer that differs: how far the judge's logits of the first different tokens are apart, sorted.
+
+    The unit is what two neighbouring bf16 numbers of that size differ by.
+    """
+    found = []
+    for prompt, pair in zip(work.prompts, zip(answers, references, strict=True), strict=True):
+        if pair[0] != pair[1]:
+            begun = common(pair)
+            ids = torch.tensor([[*prompt, *begun]], device=judge.device)
+            logits = judge(input_ids=ids).logits[0, -1].float()
+            parting = [ids[len(begun)] if len(ids) > len(begun) else work.stop_id for ids in pair]
+            first, second = logits[parting].tolist()
+            step = 2.0 ** (math.frexp(max(abs(first), abs(second)))[1] - 8)
+            found.append(round(abs(first - second) / step, 2))
+    return sorted(found)
+
+
+def embedded(
+    report_to: Path | None, rows: int, new_tokens: int, batch: int, compute: str | None, agreement: bool
+) -> None:
+    """The arms on the model of the last `make repro`; `compute`: a dtype for weights that are not in 4 bits."""
     # Where weights are random, none of the pipeline's own modules is needed.
-    from stages.common.model import load_base, load_for_generation, load_tokenizer
+    from stages.common.model import load_base
     from stages.common.params import load_params
-    from stages.common.prompt import PromptBuilder, PromptSettings
     from stages.common.tables import read_table
+    from stages.common.writers import load_writer
 
     quantization = load_params().quantization
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    if compute is not None:
+        quantization = quantization.model_copy(update={"load_in_4bit": False, "compute_dtype": compute})
+    writer = load_writer(quantization, merge=True)
+    builder, model = writer.builder, writer.model
     dialogues = read_table(SAMPLE, "train")["dialogue"].head(rows)
     work = Work([builder.prompt_ids(text) for text in dialogues], builder.stop_id, builder.pad_id, new_tokens)
     report = Report(work, report_to)
-    four_bit = PeftModel.from_pretrained(load_base(MANIFEST, quantization), ADAPTER).eval()
-    report.arm("plain, 4 bits", 1, lambda work: plain(four_bit, work, 1, 12))
-    model = load_for_generation(MANIFEST, ADAPTER, quantization)
+    usual = PeftModel.from_pretrained(load_base(MANIFEST, quantization), ADAPTER).eval()
+    judge = usual if agreement else None
+    report.arm("plain", 1, lambda work: plain(usual, work, 1, 12))
+    if agreement:
+        report.arm("plain, batches of 6", 1, lambda work: plain(usual, work, 1, 6), judge)
     limits = limits_for(model, batch, "auto")
-    report.arm("ours, greedy", 1, lambda work: ours(model, work, 1, limits))
+    report.arm("ours, greedy", 1, lambda work: ours(model, work, 1, limits), judge)
     report.arm("ours, 4 beams", 4, lambda work: ours(model, work, 4, limits))
 
 
@@ -228,12 +273,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--layers", type=int, default=48, help="fewer for a quick look at SOLAR's shape, on the CPU too"
     )
+    parser.add_argument("--compute", help="of the embedded model: a dtype, instead of the 4 bits of params.yaml")
+    parser.add_argument("--agreement", action="store_true", help="of the embedded model: where answers differ")
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
     given = parser.parse_args(arguments)
     if given.shape == "solar":
         solar(given.output, given.rows or 128, given.new_tokens or 64, given.batch or 128, given.layers)
     else:
-        embedded(given.output, given.rows or 48, given.new_tokens or 80, given.batch or 64)
+        rows, new_tokens, batch = given.rows or 48, given.new_tokens or 80, given.batch or 64
+        embedded(given.output, rows, new_tokens, batch, given.compute, given.agreement)
 
 
 if __name__ == "__main__":
