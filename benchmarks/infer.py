@@ -33,14 +33,14 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import PreTrainedModel, set_seed
 
 from benchmarks.random_models import SHAPES, random_model, replace_linear
-from stages.common.decode import decode
+from stages.common.decode import decode_in_turn
 from stages.common.decoding import Ending
 from stages.common.files import write_json
 from stages.common.fused import fuse_to_read
 from stages.common.generation import batches, queues
 from stages.common.limits import Limits, limits_for
 from stages.common.lora import use_lora_linear
-from stages.common.prefill import common, read_prefix, read_prompts, shared_prefix
+from stages.common.prefill import common, read_prefix, shared_prefix
 from stages.common.search import Beams, Chains, Search
 from stages.common.slots import grouped_attention
 
@@ -96,9 +96,7 @@ def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list
             ids = [work.prompts[row] for row in rows]
             end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
             searches: list[Search] = [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
-            first = limits.at_once(len(ids[0]) + room)
-            prompts = read_prompts(model, ids[:first], prefix, room)
-            decode(model, prompts, searches[:first], waiting=zip(ids[first:], searches[first:], strict=True))
+            decode_in_turn(model, ids, searches, prefix, room, limits)
             found.update(zip(rows, (search.results()[0][0].ids for search in searches), strict=True))
     return [found[row] for row in range(len(work.prompts))]
 

@@ -130,7 +130,7 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
             "fixed": round(before, 4),
             "gain": round(after - before, 4),
         }
-    known = {each: list(evaluate.known[each].values()) for each in settings}
+    known = {each: list(evaluate.known[each].values()) for each in [*settings, fixed]}
     found["tried"] = [
         {**asdict(each), "samples": len(scores), "final": round(fmean(scores), 4)} for each, scores in known.items()
     ]

@@ -134,6 +134,26 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
     assert points[1:] == [f"{each.num_beams}\t{score}\t4" for each, score in zip(tried, finals, strict=True)]
 
 
+def test_fixed_settings_that_score_higher_than_all_candidates_stay(trained: None) -> None:
+    configure(decoding={"num_beams": 2, "tune_num_beams": [1]})
+    params = load_params()
+    fixed = fixed_settings(params.decoding)
+    [greedy] = candidates(params.decoding)
+    dev = read_table(tune_decoding.DEV, "dev")
+    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    dialogues = dev["dialogue"].head(4).tolist()
+    written = summarise(model, builder, dialogues, fixed, batch_size=4, label="test")
+    assert written != summarise(model, builder, dialogues, greedy, batch_size=4, label="test")
+    dev.loc[range(4), "summary1"] = written
+    write_table(dev, tune_decoding.DEV)
+    tune_decoding.main()
+    found = read()
+    assert found["chosen"] == asdict(fixed)
+    assert [each["num_beams"] for each in found["tried"]] == [1, 2]
+    assert found["tried"][0]["final"] < found["tried"][1]["final"]
+
+
 def test_a_second_search_writes_the_same_bytes(trained: None) -> None:
     tune_decoding.main()
     files = [tune_decoding.DECODING, *sorted(tune_decoding.POINTS.iterdir())]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
-from stages.common.prefill import Prompts, read_into
+from stages.common.limits import Limits
+from stages.common.prefill import Prefix, Prompts, read_into, read_prompts
 from stages.common.search import Beams, Proposal, Search
 from stages.common.slots import SlotCache, attention_masks
 from stages.common.step import Step, step_for
@@ -58,6 +59,29 @@ def decode(
             alive = [alive[row] for row in kept]
         logits = branches.step(alive)
         _advance(alive, logits, branches.prompt_ids, repetition_penalty)
+
+
+def decode_in_turn(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    searches: Sequence[Search],
+    prefix: Prefix,
+    room: int,
+    limits: Limits,
+    repetition_penalty: float = 1.0,
+    watch: Callable[[], None] | None = None,
+) -> None:
+    """Run one search for each prompt, as many at once as the limits allow; the others wait.
+
+    Args:
+        prompts: their ids, the longest first.
+        prefix: what all of them begin with.
+        room: tokens that are written after a prompt, all hypotheses together.
+    """
+    first = limits.at_once(len(prompts[0]) + room)
+    waiting = zip(prompts[first:], searches[first:], strict=True)
+    at_once = read_prompts(model, prompts[:first], prefix, room)
+    decode(model, at_once, searches[:first], repetition_penalty, waiting=waiting, watch=watch)
 
 
 class _Branches:

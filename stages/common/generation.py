@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from stages.common.decode import decode
+from stages.common.decode import decode, decode_in_turn
 from stages.common.decoding import DecodingSettings, Ending, ending
 from stages.common.limits import WAITING, Limits, limits_for
 from stages.common.params import Decoding
@@ -180,17 +180,9 @@ class TransformersWriter:
 
         ids = self._prompt_ids(dialogues)
         room = width * settings.max_new_tokens
-        first = limits.at_once(max(map(len, ids)) + room)
         with self._ready():
-            prompts = read_prompts(self.model, ids[:first], self._prefix_of(ids), room)
-            decode(
-                self.model,
-                prompts,
-                searches[:first],
-                settings.repetition_penalty,
-                waiting=zip(ids[first:], searches[first:], strict=True),
-                watch=watch,
-            )
+            prefix = self._prefix_of(ids)
+            decode_in_turn(self.model, ids, searches, prefix, room, limits, settings.repetition_penalty, watch)
 
     def _searches(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[Search]:
         """A search for each dialogue, under settings that differ in nothing but the length penalty."""
