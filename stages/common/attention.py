@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ PACKED = "packed"
 """The name under which transformers knows `packed_attention`."""
 PADDED = "sdpa"
 """The implementation for batches of padded rows, which generation takes."""
+FLASH_4_HEAD = 128
+"""The largest heads that FlashAttention 4 takes on Hopper and on Blackwell alike, forward and backward."""
 
 
 @dataclass(frozen=True)
@@ -112,24 +115,56 @@ def attend(
         ]
         return torch.cat(alone)
     longest = rows.most_queries
+    left = sliding_window - 1 if windowed and sliding_window else None
     equally_long = len(query) == len(key) == longest * (len(rows.queries) - 1)
-    if equally_long and not windowed:
-        # cuDNN's attention is twice as fast as the one below on an H100, but takes no rows of different lengths.
+    if equally_long and left is None:
+        # On an H100 cuDNN's attention is the fastest, but it takes no rows of different lengths.
         states = [each.unflatten(0, (-1, longest)).transpose(1, 2) for each in (query, key, value)]
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
             batch = scaled_dot_product_attention(
                 states[0], states[1], states[2], is_causal=True, scale=scaling, enable_gqa=True
             )
         return batch.transpose(1, 2).flatten(0, 1)
-    window = (sliding_window - 1, 0) if windowed and sliding_window else (-1, 0)
+    newest = _newest_flash(query.device, query.shape[-1])
+    if newest is not None:
+        output: Tensor = newest(
+            query,
+            key,
+            value,
+            cu_seqlens_q=rows.queries,
+            cu_seqlens_k=rows.keys,
+            max_seqlen_q=longest,
+            max_seqlen_k=rows.most_keys,
+            softmax_scale=scaling,
+            causal=True,
+            window_size=(left, None),
+        )
+        return output
+    window = (-1 if left is None else left, 0)
     bounds = (rows.queries, rows.keys, longest, rows.most_keys)
-    output = varlen_attn(query, key, value, *bounds, scale=scaling, window_size=window, enable_gqa=True)
-    return cast(Tensor, output)
+    return cast(Tensor, varlen_attn(query, key, value, *bounds, scale=scaling, window_size=window, enable_gqa=True))
 
 
 def _has_flash(query: Tensor) -> bool:
     """Flash attention takes no float32, and no GPU before NVIDIA's Ampere."""
     return query.is_cuda and query.dtype is not torch.float32 and torch.cuda.get_device_capability(query.device) >= (8,)
+
+
+@cache
+def _newest_flash(device: torch.device, head_size: int) -> Callable[..., Tensor] | None:
+    """FlashAttention 4, where it is installed: on an H100 it takes 0.6 of the time of the one that PyTorch has."""
+    if torch.cuda.get_device_capability(device) < (9,) or head_size > FLASH_4_HEAD or head_size % 8:
+        return None
+    try:
+        from flash_attn.cute import flash_attn_varlen_func
+    except ImportError:
+        return None
+
+    def attention(*tensors: Tensor, **options: Any) -> Tensor:
+        output, _ = flash_attn_varlen_func(*tensors, **options)
+        return cast(Tensor, output)
+
+    return attention
 
 
 def _attend_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:

@@ -65,6 +65,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = Fal
     out.unflatten(-1, x.shape[1:]).copy_(x * cos[:, None] + half * sin[:, None])
 
 
+def copy(x: Tensor, out: Tensor) -> None:
+    """`x` into `out`."""
+    out.copy_(x)
+
+
 def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each row of `x` in 8-bit floats (e4m3), its largest value the largest there is, and the rows' scales, T x 1."""
     full = x.float()

@@ -182,12 +182,12 @@ class _Rotate(torch.autograd.Function):
         ctx.save_for_backward(cos, sin)
         ctx.sizes = sizes
         out = torch.empty_like(qkv)
-        query, key, value = (part.unflatten(-1, (-1, head_dim)) for part in qkv.split(sizes, dim=-1))
+        query, key, value = qkv.split(sizes, dim=-1)
         rotated = out.split(sizes, dim=-1)
-        functions_for(qkv).rotate(query, cos, sin, rotated[0])
-        functions_for(qkv).rotate(key, cos, sin, rotated[1])
+        functions_for(qkv).rotate(query.unflatten(-1, (-1, head_dim)), cos, sin, rotated[0])
+        functions_for(qkv).rotate(key.unflatten(-1, (-1, head_dim)), cos, sin, rotated[1])
+        functions_for(qkv).copy(value, rotated[2])
         heads = [part.unflatten(-1, (-1, head_dim)) for part in rotated]
-        heads[2].copy_(value)
         return heads[0], heads[1], heads[2]
 
     @staticmethod
@@ -197,7 +197,7 @@ class _Rotate(torch.autograd.Function):
         parts = d_qkv.split(ctx.sizes, dim=-1)
         functions_for(d_query).rotate(d_query, cos, sin, parts[0], back=True)
         functions_for(d_query).rotate(d_key, cos, sin, parts[1], back=True)
-        parts[2].copy_(d_value.flatten(1))
+        functions_for(d_query).copy(d_value.flatten(1), parts[2])
         return d_qkv, None, None, None, None
 
 

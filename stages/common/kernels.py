@@ -111,6 +111,14 @@ def _rotate(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _copy(x, out, x_row, out_row, width, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * block + tl.arange(0, block)
+    inside = columns < width
+    tl.store(out + row * out_row + columns, tl.load(x + row * x_row + columns, mask=inside), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def _to_fp8(x, out, scales, x_row, width, largest_fp8, least, block: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
@@ -168,6 +176,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = Fal
     blocks = {"head_block": min(16, triton.next_power_of_2(heads)), "block": triton.next_power_of_2(size // 2)}
     grid = (rows, triton.cdiv(heads, blocks["head_block"]))
     _rotate[grid](x, cos, sin, out, *strides, -1.0 if back else 1.0, heads, size // 2, **blocks)
+
+
+def copy(x: Tensor, out: Tensor) -> None:
+    """`x` into `out`."""
+    rows, width = x.shape
+    _copy[(rows, triton.cdiv(width, BLOCK))](x, out, x.stride(0), out.stride(0), width, block=BLOCK)
 
 
 def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:

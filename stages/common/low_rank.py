@@ -251,5 +251,5 @@ def _dense(weight: Tensor) -> Tensor:
 
 
 def _copy(x: Tensor, wide: Tensor) -> Tensor:
-    wide[:, : x.shape[1]].copy_(x)
+    functions_for(x).copy(x, wide[:, : x.shape[1]])
     return wide
