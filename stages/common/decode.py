@@ -139,7 +139,7 @@ class _Branches:
         self.steps = [step + (not search.done) for step, search in zip(self.steps, searches, strict=True)]
         if self.forward is None:
             self.forward = step_for(self.model, self.cache)
-        return self.forward(given[1], given[2], masks, given[3], max(starts) + width)
+        return self.forward(given[1], given[2], masks, given[3], [start + width for start in starts])
 
     def _show_prompts(self, rows: Sequence[int]) -> None:
         places = torch.tensor(list(rows), device=self.visible.device)

@@ -7,7 +7,7 @@ tree attention of SpecInfer, Miao et al. 2023).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 FULL = "full_attention"
 SLIDING = "sliding_attention"
 GROUPED = "grouped_sdpa"
+NEIGHBOURS = 8
+"""Rows that attend together on a CPU. They are sorted by length, so they are about as long as each other."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,15 @@ def _grouped_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float | None = None,
+    used_slots: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention in which heads that share keys and values are more query tokens of one head.
 
     transformers repeats keys and values for each head instead, which costs more than all else in a decoding step.
+
+    Args:
+        used_slots: of each row, how many keys may be seen, from the first; on a CPU the others are not read either.
     """
     batch, heads, length, width = query.shape
     shared = heads // key.shape[1]
@@ -140,13 +146,16 @@ def _grouped_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return answer
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query.reshape(batch, key.shape[1], shared * length, width),
-        key,
-        value,
-        attn_mask=attention_mask.repeat(1, 1, shared, 1),
-        scale=scaling,
-    )
+    query = query.reshape(batch, key.shape[1], shared * length, width)
+    size = batch if query.is_cuda or used_slots is None else NEIGHBOURS
+    parts = []
+    for start in range(0, batch, size):
+        rows = slice(start, start + size)
+        most = key.shape[2] if used_slots is None else max(used_slots[rows])
+        mask = attention_mask[rows, ..., :most].repeat(1, 1, shared, 1)
+        states = (query[rows], key[rows, :, :most], value[rows, :, :most])
+        parts.append(torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=scaling))
+    output = torch.cat(parts)
     return output.reshape(batch, heads, length, -1).transpose(1, 2).contiguous(), None
 
 

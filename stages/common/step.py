@@ -6,6 +6,7 @@ A step of a large model is thousands of small kernels, which Python starts more 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -22,12 +23,12 @@ class Step(Protocol):
     """Reads one token of each hypothesis, and gives the logits of what follows."""
 
     def __call__(
-        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: int
+        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: Sequence[int]
     ) -> torch.Tensor:
         """Logits (rows, hypotheses, vocabulary) for tokens (rows, hypotheses), written to slots of as many.
 
         Args:
-            used: slots of a row, from the first, that are in use, at most.
+            used: of each row, how many slots are in use, from the first.
         """
 
 
@@ -46,10 +47,10 @@ class PlainStep:
         self.cache = cache
 
     def __call__(
-        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: int
+        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: Sequence[int]
     ) -> torch.Tensor:
-        read = min(-(-used // 64) * 64, self.cache.capacity)
-        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, read), slots, read)
+        read = min(-(-max(used) // 64) * 64, self.cache.capacity)
+        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, read), slots, read, used)
 
 
 class CapturedStep:
@@ -64,7 +65,7 @@ class CapturedStep:
         self.logits = torch.empty(0)
 
     def __call__(
-        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: int
+        self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: Sequence[int]
     ) -> torch.Tensor:
         if self.graph is None and self.plain is None:
             self._capture(tokens, positions, masks, slots)
@@ -107,6 +108,7 @@ def _forward(
     masks: Masks,
     slots: torch.Tensor,
     read: int,
+    used: Sequence[int] | None = None,
 ) -> torch.Tensor:
     rows, width = slots.shape
     cache.written = Places(torch.arange(rows, device=slots.device).repeat_interleave(width), slots.flatten())
@@ -118,6 +120,7 @@ def _forward(
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=0,
+        used_slots=used,
     ).logits
     return logits
 
