@@ -4,6 +4,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SETUP := .venv/.installed
+TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Stages are run as `python -m stages.NAME`: the environment's python has to be the first one found.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -12,10 +13,10 @@ repro: $(SETUP)
 	@python -m stages.show
 
 test: $(SETUP)
-	pytest --numprocesses 2 --dist loadfile
+	pytest $(TOGETHER)
 
 test-fast: $(SETUP)
-	pytest --numprocesses 2 --dist loadfile -m "not slow"
+	pytest $(TOGETHER) -m "not slow"
 
 lint: $(SETUP)
 	ruff check .

@@ -14,6 +14,14 @@ from tests.fake_openai import KEY, FakeOpenAI
 from tests.tiny import build_tiny_checkpoint
 from tests.tiny_project import build_project
 
+LONGEST = ("test_readme.py", "test_experiments.py", "test_reproducibility.py", "test_ablation.py", "test_llm_faults.py")
+"""The files that take minutes, of which one at the end would leave a worker alone with it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def llm() -> Iterator[FakeOpenAI]:
