@@ -14,7 +14,7 @@ from tests.fake_openai import KEY, FakeOpenAI
 from tests.tiny import build_tiny_checkpoint
 from tests.tiny_project import build_project
 
-LONGEST = ("test_readme.py", "test_experiments.py", "test_reproducibility.py", "test_ablation.py", "test_llm_faults.py")
+LONGEST = ("test_experiments.py", "test_readme.py", "test_reproducibility.py", "test_ablation.py", "test_llm_faults.py")
 """The files that take minutes, of which one at the end would leave a worker alone with it."""
 
 
