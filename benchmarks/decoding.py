@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--ensemble", nargs="*", default=[], help="adapters beside models/adapter, as in params.yaml")
     parser.add_argument("--output", type=Path, help="a JSON file for the scores of each row")
     options = parser.parse_args()
+    if options.ensemble and not options.samples:
+        parser.error("--ensemble needs --samples, among which minimum Bayes risk chooses")
     params = load_params()
     compared = arms(params.decoding, options.samples, options.ensemble)
     *_, last = compared
