@@ -28,7 +28,7 @@ from stages.common.writers import load_writers
 from stages.infer import DECODING, TABLES
 
 
-def arms(decoding: Decoding, samples: int, ensemble: list[str]) -> dict[str, tuple[DecodingSettings, Decoding]]:
+def arms(decoding: Decoding, samples: int) -> dict[str, tuple[DecodingSettings, Decoding]]:
     """The settings of each arm's search, and what is done with its summaries."""
     greedy = DecodingSettings(max_new_tokens=decoding.max_new_tokens)
     penalised = DecodingSettings(max_new_tokens=decoding.max_new_tokens, num_beams=3, repetition_penalty=1.2)
@@ -39,7 +39,7 @@ def arms(decoding: Decoding, samples: int, ensemble: list[str]) -> dict[str, tup
         "chosen on dev": (DecodingSettings(**read_json(DECODING)["chosen"]), searched),
     }
     if samples:
-        agreed = decoding.model_copy(update={"rerank": "mbr", "samples": samples, "ensemble": ensemble})
+        agreed = decoding.model_copy(update={"rerank": "mbr", "samples": samples})
         found[f"MBR, {samples} samples"] = (greedy, agreed)
     return found
 
@@ -53,7 +53,7 @@ def main() -> None:
     if options.ensemble and not options.samples:
         parser.error("--ensemble needs --samples, among which minimum Bayes risk chooses")
     params = load_params()
-    compared = arms(params.decoding, options.samples, options.ensemble)
+    compared = arms(params.decoding, options.samples)
     *_, last = compared
     print(f"chosen on dev: {compared['chosen on dev'][0]}")
     writers = load_writers(compared[last][1], params.quantization, [find_adapter(name) for name in options.ensemble])

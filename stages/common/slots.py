@@ -137,7 +137,7 @@ def _grouped_attention(
     transformers repeats keys and values for each head instead, which costs more than all else in a decoding step.
 
     Args:
-        used_slots: of each row, how many keys may be seen, from the first; on a CPU the others are not read either.
+        used_slots: of each row, how many keys may be seen, from the first: the others are not read either.
     """
     batch, heads, length, width = query.shape
     shared = heads // key.shape[1]
@@ -147,7 +147,7 @@ def _grouped_attention(
         )
         return answer
     query = query.reshape(batch, key.shape[1], shared * length, width)
-    size = batch if query.is_cuda or used_slots is None else NEIGHBOURS
+    size = batch if used_slots is None else NEIGHBOURS
     parts = []
     for start in range(0, batch, size):
         rows = slice(start, start + size)
@@ -155,7 +155,7 @@ def _grouped_attention(
         mask = attention_mask[rows, ..., :most].repeat(1, 1, shared, 1)
         states = (query[rows], key[rows, :, :most], value[rows, :, :most])
         parts.append(torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=scaling))
-    output = torch.cat(parts)
+    output = parts[0] if len(parts) == 1 else torch.cat(parts)
     return output.reshape(batch, heads, length, -1).transpose(1, 2).contiguous(), None
 
 

@@ -50,7 +50,9 @@ class PlainStep:
         self, tokens: torch.Tensor, positions: torch.Tensor, masks: Masks, slots: torch.Tensor, used: Sequence[int]
     ) -> torch.Tensor:
         read = min(-(-max(used) // 64) * 64, self.cache.capacity)
-        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, read), slots, read, used)
+        # A GPU reads all rows in one kernel, which wants its masks aligned.
+        alone = used if self.model.device.type == "cpu" else None
+        return _forward(self.model, self.cache, tokens, positions, _narrowed(masks, read), slots, read, alone)
 
 
 class CapturedStep:
