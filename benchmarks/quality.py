@@ -3,8 +3,9 @@
     python -m benchmarks.quality --seeds 1 2 3 --output quality.jsonl
 
 Trains with plain TRL (padded rows, 4-bit weights dequantised at each use, PEFT's own layers), with ours, and with ours
-in FP8 where GPU and model have it: same rows, same order, same settings. All adapters are then judged alike, as
-`infer` loads them: the loss on dev, and ROUGE of greedy summaries.
+in FP8 where GPU and model have it: same rows, same order, same settings. TRL holds a quantised base's adapters in
+bfloat16, in which small updates are lost; ours are float32, so plain TRL is also run with those. All adapters are then
+judged alike, as `infer` loads them: the loss on dev, and ROUGE of greedy summaries.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from stages.common.decoding import DecodingSettings
 from stages.common.files import read_json
 from stages.common.fused import FAMILIES
 from stages.common.generation import summarise
-from stages.common.memory import budget, dequantise_base, make_plan
+from stages.common.memory import budget, dequantise_base, make_plan, trainable
 from stages.common.model import has_fp8, load_base, load_for_generation, load_tokenizer
 from stages.common.packing import TrainingRow
 from stages.common.params import Params, load_params
@@ -52,7 +53,7 @@ from stages.train import (
 )
 
 LEVELS = {"word": word_scores, "morpheme": morpheme_scores}
-PLAIN, OURS, FP8 = "plain TRL", "ours", "ours, FP8"
+PLAIN, PLAIN_FLOAT32, OURS, FP8 = "plain TRL", "plain TRL, float32 adapters", "ours", "ours, FP8"
 
 
 def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[TrainingRow], output: Path) -> SFTTrainer:
@@ -62,14 +63,18 @@ def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[Tra
     common: dict[str, Any] = {"train_dataset": as_dataset(rows), "processing_class": builder.tokenizer}
     model = load_base(MANIFEST, params.quantization)
     lora = lora_config(params, model)
-    if arm == PLAIN:
+    if arm in (PLAIN, PLAIN_FLOAT32):
 
         def collate(batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
             return padded([TrainingRow(**row) for row in batch], builder.pad_id)
 
         args = replace(args, bf16=torch.cuda.is_available())
         pefts_own = LoraConfig(**lora.to_dict())
-        return SFTTrainer(model=model, args=args, peft_config=pefts_own, data_collator=collate, **common)
+        trainer = SFTTrainer(model=model, args=args, peft_config=pefts_own, data_collator=collate, **common)
+        if arm == PLAIN_FLOAT32:
+            for parameter in trainable(trainer.model):
+                parameter.data = parameter.data.float()
+        return trainer
     memory = budget("auto")
     if arm == OURS and dequantise_base("auto", model.num_parameters(), memory):
         model = model.dequantize()
@@ -123,7 +128,7 @@ def main() -> None:
         return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
 
     can_fp8 = has_fp8() and load_base(MANIFEST, params.quantization).config.model_type in FAMILIES
-    arms = options.arms or [PLAIN, OURS, *([FP8] if can_fp8 else [])]
+    arms = options.arms or [PLAIN, PLAIN_FLOAT32, OURS, *([FP8] if can_fp8 else [])]
     results = []
     for seed in options.seeds:
         for arm in arms:
