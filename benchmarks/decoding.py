@@ -4,8 +4,9 @@
     python -m benchmarks.decoding --samples 8 --ensemble models/other
 
 Greedy decoding, three beams with a repetition penalty of 1.2, what the search of `tune_decoding` chose, and with
---samples minimum Bayes risk over the greedy summary and so many samples of each adapter: `final` ROUGE of morphemes on
-dev and test, each with a 95% bootstrap interval, and the paired difference to the last of them.
+--samples what `infer` does with `decoding.rerank: mbr`, minimum Bayes risk over the beams of that choice and so many
+samples of each adapter: `final` ROUGE of morphemes on dev and test, each with a 95% bootstrap interval, and the paired
+difference to the last of them.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ def arms(decoding: Decoding, samples: int) -> dict[str, tuple[DecodingSettings, 
     greedy = DecodingSettings(max_new_tokens=decoding.max_new_tokens)
     penalised = DecodingSettings(max_new_tokens=decoding.max_new_tokens, num_beams=3, repetition_penalty=1.2)
     searched = decoding.model_copy(update={"rerank": "none"})
+    chosen = DecodingSettings(**read_json(DECODING)["chosen"])
     found = {
         "greedy": (greedy, searched),
         "3 beams, penalty 1.2": (penalised, searched),
-        "chosen on dev": (DecodingSettings(**read_json(DECODING)["chosen"]), searched),
+        "chosen on dev": (chosen, searched),
     }
     if samples:
         agreed = decoding.model_copy(update={"rerank": "mbr", "samples": samples})
-        found[f"MBR, {samples} samples"] = (greedy, agreed)
+        found[f"MBR, {samples} samples"] = (chosen, agreed)
     return found
 
 
