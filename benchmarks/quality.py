@@ -106,7 +106,7 @@ def dev_loss(model: PreTrainedModel, rows: list[TrainingRow]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", choices=[PLAIN, OURS, FP8])
+    parser.add_argument("--arms", nargs="+", choices=[PLAIN, PLAIN_FLOAT32, OURS, FP8])
     parser.add_argument("--level", choices=LEVELS, default="morpheme", help="what ROUGE counts")
     parser.add_argument("--adapters", type=Path, help="a folder to keep the adapters in")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
