@@ -53,7 +53,7 @@ from stages.train import (
 )
 
 LEVELS = {"word": word_scores, "morpheme": morpheme_scores}
-PLAIN, PLAIN_FLOAT32, OURS, FP8 = "plain TRL", "plain TRL, float32 adapters", "ours", "ours, FP8"
+ARMS = PLAIN, PLAIN_FLOAT32, OURS, FP8 = "plain TRL", "plain TRL, float32 adapters", "ours", "ours, FP8"
 
 
 def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[TrainingRow], output: Path) -> SFTTrainer:
@@ -106,7 +106,7 @@ def dev_loss(model: PreTrainedModel, rows: list[TrainingRow]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", choices=[PLAIN, PLAIN_FLOAT32, OURS, FP8])
+    parser.add_argument("--arms", nargs="+", choices=ARMS)
     parser.add_argument("--level", choices=LEVELS, default="morpheme", help="what ROUGE counts")
     parser.add_argument("--adapters", type=Path, help="a folder to keep the adapters in")
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
@@ -128,7 +128,7 @@ def main() -> None:
         return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
 
     can_fp8 = has_fp8() and load_base(MANIFEST, params.quantization).config.model_type in FAMILIES
-    arms = options.arms or [PLAIN, PLAIN_FLOAT32, OURS, *([FP8] if can_fp8 else [])]
+    arms = options.arms or [arm for arm in ARMS if arm != FP8 or can_fp8]
     results = []
     for seed in options.seeds:
         for arm in arms:
