@@ -248,6 +248,16 @@ def test_kinds_of_adapters(lora: dict[str, Any], load: Callable[..., PreTrainedM
     assert all(gradient.any() for gradient in gradients(trainer, rows()))
 
 
+def test_neftune_disturbs_what_is_learned_from_and_no_evaluation(
+    load: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    quiet, plain = train_one_step(load(), tmp_path / "quiet", learning_rate=0.0)
+    noisy, disturbed = train_one_step(load(), tmp_path / "noisy", learning_rate=0.0, neftune_noise_alpha=10.0)
+    for name, gradient in plain.gradients.items():
+        assert not torch.allclose(disturbed.gradients[name], gradient, rtol=0.01), name
+    assert noisy.evaluate()["eval_loss"] == quiet.evaluate()["eval_loss"]
+
+
 def test_lora_plus_teaches_b_faster(load: Callable[..., PreTrainedModel], tmp_path: Path) -> None:
     trainer = make_trainer(load(), tmp_path, lora_plus_ratio=8.0, learning_rate=1e-4)
     trainer.create_optimizer()
