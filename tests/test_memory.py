@@ -81,6 +81,13 @@ def test_fixed_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(monkeypatch, 36, checkpointed_layers=48) == Plan(8000, 48)
 
 
+def test_a_plan_is_one_line() -> None:
+    assert Plan(8192, 12).describe(48, dequantised=True) == (
+        "Memory: base dequantised once, activations of 12 of 48 layers computed again, "
+        "micro-batches of up to 8192 tokens"
+    )
+
+
 def test_a_row_that_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as error:
         plan(monkeypatch, 6.5)
