@@ -22,6 +22,7 @@ lint: $(SETUP)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 
 demo: $(SETUP)
 	python -m stages.demo

@@ -20,19 +20,17 @@ from tempfile import TemporaryDirectory
 
 from dvc.api import DVCFileSystem
 
-from stages.common.bootstrap import RESAMPLES, interval
-from stages.common.errors import UserError, run_stage
-from stages.common.files import read_json, write_text
-from stages.common.morphemes import CUTTERS, Analyser, analyser
-from stages.common.params import Augment, load_params
-from stages.common.rouge import Scorer
-from stages.common.submission import read_predictions
-from stages.common.summary_table import SPLITS
-from stages.common.tables import read_table, references
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import read_json, write_text
+from stages.core.params import Augment, load_params
+from stages.corpus.predictions import read_predictions
+from stages.corpus.tables import read_table, references
+from stages.scoring.bootstrap import RESAMPLES, interval
+from stages.scoring.morphemes import CUTTERS, Analyser, analyser
+from stages.scoring.rouge import Scorer
+from stages.scoring.score_table import SPLITS
 
-TABLES = Path("data/checked")
-PREDICTIONS = Path("data/predictions")
-ROWS = Path("metrics/data/augmentation.json")
 REPORT = Path("metrics/eval/ablation.md")
 PREFIX = "ablation-"
 BASELINE = "none"
@@ -81,16 +79,16 @@ def read_result(name: str, analyse: Analyser) -> Result:
     """Score the predictions that an experiment recorded; a split without references is left out."""
     with TemporaryDirectory() as folder:
         recorded = DVCFileSystem(rev=PREFIX + name)
-        for path in (TABLES, PREDICTIONS, ROWS):
+        for path in (paths.CHECKED, paths.PREDICTIONS, paths.AUGMENTATION_METRICS):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             recorded.get(str(path), str(folder / path), recursive=True)
         scores: dict[str, list[float]] = {}
         for split in SPLITS:
-            table = read_table(folder / TABLES / f"{split}.csv", split)
-            predictions = read_predictions(folder / PREDICTIONS / f"{split}.csv", table["fname"])
+            table = read_table(folder / paths.CHECKED / f"{split}.csv", split)
+            predictions = read_predictions(folder / paths.PREDICTIONS / f"{split}.csv", table["fname"])
             if any(references(table)):
                 scores[split] = row_scores(predictions, references(table), analyse)
-        return Result(read_json(folder / ROWS)["total"], scores)
+        return Result(read_json(folder / paths.AUGMENTATION_METRICS)["total"], scores)
 
 
 def row_scores(predictions: Sequence[str], refs: Sequence[Sequence[str]], analyse: Analyser) -> list[float]:

@@ -28,12 +28,12 @@ import pandas as pd
 import psutil
 from ruamel.yaml import YAML
 
-from stages.common.batch_cleaning import clean_batch
-from stages.common.cleaning import STEPS, load_rules
-from stages.common.dialogue import Turn, parse_turns, render_turns
-from stages.common.files import write_json
-from stages.common.parallel import available_cores, map_ordered
-from stages.common.tables import AUGMENTED_COLUMNS, BATCH, read_table, writing_table
+from stages.cleaning.batch import clean_batch
+from stages.cleaning.rules import STEPS, load_rules
+from stages.core.files import write_json
+from stages.core.parallel import available_cores, map_ordered
+from stages.corpus.dialogue import Turn, parse_turns, render_turns
+from stages.corpus.tables import AUGMENTED_COLUMNS, BATCH, read_table, writing_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data/sample"

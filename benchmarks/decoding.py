@@ -15,18 +15,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stages.common.adapters import find_adapter
-from stages.common.answering import answer_all
-from stages.common.bootstrap import interval, paired
-from stages.common.decoding import DecodingSettings
-from stages.common.files import read_json, write_json
-from stages.common.morphemes import CUTTERS, analyser
-from stages.common.params import Decoding, load_params
-from stages.common.postprocess import process
-from stages.common.rouge import Scorer
-from stages.common.tables import read_table, references
-from stages.common.writers import load_writers
-from stages.infer import DECODING, TABLES
+from stages.core import paths
+from stages.core.files import read_json, write_json
+from stages.core.params import Decoding, load_params
+from stages.corpus.tables import read_table, references
+from stages.decoding.find_adapter import find_adapter
+from stages.decoding.postprocess import process
+from stages.decoding.predict import predict_all
+from stages.engines.load_writers import load_writers
+from stages.engines.settings import DecodingSettings
+from stages.scoring.bootstrap import interval, paired
+from stages.scoring.morphemes import CUTTERS, analyser
+from stages.scoring.rouge import Scorer
+from stages.scoring.score_table import SPLITS
 
 
 def arms(decoding: Decoding, samples: int) -> dict[str, tuple[DecodingSettings, Decoding]]:
@@ -34,7 +35,7 @@ def arms(decoding: Decoding, samples: int) -> dict[str, tuple[DecodingSettings, 
     greedy = DecodingSettings(max_new_tokens=decoding.max_new_tokens)
     penalised = DecodingSettings(max_new_tokens=decoding.max_new_tokens, num_beams=3, repetition_penalty=1.2)
     searched = decoding.model_copy(update={"rerank": "none"})
-    chosen = DecodingSettings(**read_json(DECODING)["chosen"])
+    chosen = DecodingSettings(**read_json(paths.DECODING)["chosen"])
     found = {
         "greedy": (greedy, searched),
         "3 beams, penalty 1.2": (penalised, searched),
@@ -61,12 +62,12 @@ def main() -> None:
     writers = load_writers(compared[last][1], params.quantization, [find_adapter(name) for name in options.ensemble])
     scorer = Scorer(analyser(CUTTERS[params.evaluate.morphemes]))
     scores: dict[str, dict[str, list[float]]] = {}
-    for split, path in TABLES.items():
-        table = read_table(path, split)
+    for split in SPLITS:
+        table = read_table(paths.CHECKED / f"{split}.csv", split)
         dialogues, refs = table["dialogue"].tolist(), references(table)
         scores[split] = {}
         for name, (settings, decoding) in compared.items():
-            answers: list[Any] = answer_all(writers, dialogues, settings, decoding, params.seed, f"{split} {name}")
+            answers: list[Any] = predict_all(writers, dialogues, settings, decoding, params.seed, f"{split} {name}")
             texts = [process(each["text"], decoding.postprocess) for each in answers]
             scores[split][name] = [each.final for each in scorer.rows(texts, refs)]
         for name, values in scores[split].items():

@@ -33,19 +33,17 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import PreTrainedModel, set_seed
 
 from benchmarks.random_models import SHAPES, random_model, replace_linear
-from stages.common.decode import decode_in_turn
-from stages.common.decoding import Ending
-from stages.common.files import write_json
-from stages.common.fused import fuse_to_read
-from stages.common.generation import batches, queues
-from stages.common.limits import Limits, limits_for
-from stages.common.lora import use_lora_linear
-from stages.common.prefill import common, read_prefix, shared_prefix
-from stages.common.search import Beams, Chains, Search
-from stages.common.slots import grouped_attention
+from stages.core import paths
+from stages.core.files import write_json
+from stages.engines.batches import Limits, batches, limits_for, queues
+from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.decode_loop import decode_in_turn
+from stages.engines.prefill import common, read_prefix, shared_prefix
+from stages.engines.settings import Ending
+from stages.engines.slot_cache import grouped_attention
+from stages.layers.fused_layer import fuse_to_read
+from stages.layers.lora_linear import use_lora_linear
 
-MANIFEST = Path("models/base.json")
-ADAPTER = Path("models/adapter")
 SAMPLE = Path("data/sample/train.csv")
 NEVER = -1
 """A stop token that no model writes: random weights would stop anywhere."""
@@ -95,7 +93,7 @@ def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list
         for rows in queues([len(ids) for ids in work.prompts], room, limits):
             ids = [work.prompts[row] for row in rows]
             end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
-            searches: list[Search] = [Beams(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
+            searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
             decode_in_turn(model, ids, searches, prefix, room, limits)
             found.update(zip(rows, (search.results()[0][0].ids for search in searches), strict=True))
     return [found[row] for row in range(len(work.prompts))]
@@ -178,10 +176,10 @@ def embedded(
 ) -> None:
     """The arms on the model of the last `make repro`; `compute`: a dtype for weights that are not in 4 bits."""
     # Where weights are random, none of the pipeline's own modules is needed.
-    from stages.common.model import load_base
-    from stages.common.params import load_params
-    from stages.common.tables import read_table
-    from stages.common.writers import load_writer
+    from stages.core.params import load_params
+    from stages.corpus.tables import read_table
+    from stages.engines.load_writers import load_writer
+    from stages.models.load import load_base
 
     quantization = load_params().quantization
     if compute is not None:
@@ -191,7 +189,7 @@ def embedded(
     dialogues = read_table(SAMPLE, "train")["dialogue"].head(rows)
     work = Work([builder.prompt_ids(text) for text in dialogues], builder.stop_id, builder.pad_id, new_tokens)
     report = Report(work, report_to)
-    usual = PeftModel.from_pretrained(load_base(MANIFEST, quantization), ADAPTER).eval()
+    usual = PeftModel.from_pretrained(load_base(paths.MANIFEST, quantization), paths.ADAPTER).eval()
     judge = usual if agreement else None
     report.arm("plain", 1, lambda work: plain(usual, work, 1, 12))
     if agreement:
@@ -202,7 +200,7 @@ def embedded(
 
 
 def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, layers: int) -> None:
-    """The arms on random weights of SOLAR's shape, in 4 bits and dequantised."""
+    """The arms on random weights of SOLAR's shape, in 4 bits and dequantized."""
     draw = random.Random(0)
     lengths = [min(1400, max(700, round(draw.gauss(1050, 120)))) for _ in range(rows)]
     prompts = [
@@ -216,7 +214,7 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, layers
     report.arm("plain, 4 bits", 1, lambda work: plain(model, work, 1, 32))
     adapter = get_peft_model_state_dict(model)
     base = model.unload()
-    dequantise(base)
+    dequantize(base)
     dense = adapted(base, adapter)
     free()
     report.arm("plain, bf16", 1, lambda work: plain(dense, work, 1, 32))
@@ -229,7 +227,7 @@ def solar(report_to: Path | None, rows: int, new_tokens: int, batch: int, layers
     report.arm("ours, 4 beams", 4, lambda work: ours(ready, work, 4, limits))
 
 
-def dequantise(model: PreTrainedModel) -> None:
+def dequantize(model: PreTrainedModel) -> None:
     """Hold the same weights in bf16, in place."""
 
     def whole(small: Any) -> torch.nn.Module:

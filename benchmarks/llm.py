@@ -26,8 +26,8 @@ import aiohttp
 import httpx2
 from openai import AsyncOpenAI
 
-from stages.common.answers import Answers, Message
-from stages.common.llm import ask
+from stages.llm.answer_store import Answers, Message
+from stages.llm.ask import ask
 from tests.fake_openai import KEY, completion
 from tests.llm_settings import llm_settings
 from tests.test_llm_faults import run_with_kills

@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality --seeds 1 2 3 --output quality.jsonl
 
-Trains with plain TRL (padded rows, 4-bit weights dequantised at each use, PEFT's own layers), with ours, and with ours
-in FP8 where GPU and model have it: same rows, same order, same settings. TRL holds a quantised base's adapters in
+Trains with plain TRL (padded rows, 4-bit weights dequantized at each use, PEFT's own layers), with ours, and with ours
+in FP8 where GPU and model have it: same rows, same order, same settings. TRL holds a quantized base's adapters in
 bfloat16, in which small updates are lost; ours are float32, so plain TRL is also run with those. All adapters are then
 judged alike, as `infer` loads them: the loss on dev, and ROUGE of greedy summaries.
 """
@@ -28,29 +28,22 @@ from transformers import PreTrainedModel, set_seed
 from trl import SFTTrainer
 
 from benchmarks.train_step import no_preview, padded
-from stages.common.decoding import DecodingSettings
-from stages.common.files import read_json
-from stages.common.fused import FAMILIES
-from stages.common.generation import summarise
-from stages.common.memory import budget, dequantise_base, make_plan, trainable
-from stages.common.model import has_fp8, load_base, load_for_generation, load_tokenizer
-from stages.common.packing import TrainingRow
-from stages.common.params import Params, load_params
-from stages.common.prompt import PromptBuilder
-from stages.common.rouge import morpheme_scores, word_scores
-from stages.common.tables import read_table, references
-from stages.common.trainer import SummaryTrainer, as_dataset
-from stages.train import (
-    DEV,
-    MANIFEST,
-    TRAIN,
-    lora_config,
-    prompt_settings,
-    sft_config,
-    training_rows,
-    typical_steps,
-    without_examples,
-)
+from stages.core import paths
+from stages.core.files import read_json
+from stages.core.params import Params, load_params
+from stages.corpus.tables import read_table, references
+from stages.engines.settings import DecodingSettings
+from stages.layers.fused_layer import FAMILIES
+from stages.layers.packed_rows import TrainingRow
+from stages.models.load import has_fp8, load_base, load_for_generation
+from stages.models.prompt import PromptBuilder
+from stages.models.tokenizer import load_tokenizer
+from stages.scoring.rouge import morpheme_scores, word_scores
+from stages.serving.summarize import summarize
+from stages.training.data import prompt_settings, training_rows, typical_steps, without_examples
+from stages.training.memory_plan import budget, dequantize_base, make_plan, trainable
+from stages.training.trainer import SummaryTrainer, as_dataset
+from stages.training.trl_settings import lora_config, sft_config
 
 LEVELS = {"word": word_scores, "morpheme": morpheme_scores}
 ARMS = PLAIN, PLAIN_FLOAT32, OURS, FP8 = "plain TRL", "plain TRL, float32 adapters", "ours", "ours, FP8"
@@ -61,7 +54,7 @@ def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[Tra
     quiet = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True}
     args = replace(sft_config(params, output), logging_steps=1000, **quiet)
     common: dict[str, Any] = {"train_dataset": as_dataset(rows), "processing_class": builder.tokenizer}
-    model = load_base(MANIFEST, params.quantization)
+    model = load_base(paths.MANIFEST, params.quantization)
     lora = lora_config(params, model)
     if arm in (PLAIN, PLAIN_FLOAT32):
 
@@ -76,14 +69,14 @@ def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[Tra
                 parameter.data = parameter.data.float()
         return trainer
     memory = budget("auto")
-    if arm == OURS and dequantise_base("auto", model.num_parameters(), memory):
+    if arm == OURS and dequantize_base("auto", model.num_parameters(), memory):
         model = model.dequantize()
     trainer = SummaryTrainer(model=model, args=args, peft_config=lora, preview=no_preview, fp8=arm == FP8, **common)
     plan = make_plan(
         trainer.base,
         trainer.probe,
-        max_tokens="auto",
-        checkpointed_layers="auto",
+        micro_batch_tokens="auto",
+        recomputed_layers="auto",
         memory=memory,
         steps=typical_steps(rows, params.train.batch_size),
         longest=max(map(len, rows)),
@@ -112,9 +105,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     params = load_params()
-    train, dev = read_table(TRAIN, "train"), read_table(DEV, "dev")
-    settings = prompt_settings(params, train, read_json(MANIFEST))
-    builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
+    train, dev = read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev")
+    settings = prompt_settings(params, train, read_json(paths.MANIFEST))
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), settings)
     train = without_examples(train, settings.examples)
     rows = training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist())
     dialogues, refs = dev["dialogue"].tolist(), references(dev)
@@ -123,11 +116,11 @@ def main() -> None:
     def judge(model: PreTrainedModel) -> dict[str, float]:
         greedy = DecodingSettings(max_new_tokens=params.decoding.max_new_tokens)
         batch_size = params.decoding.batch_size
-        summaries = summarise(model, builder, dialogues, greedy, batch_size=batch_size, label="dev")
+        summaries = summarize(model, builder, dialogues, greedy, batch_size=batch_size, label="dev")
         scores = LEVELS[options.level](summaries, refs)
         return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
 
-    can_fp8 = has_fp8() and load_base(MANIFEST, params.quantization).config.model_type in FAMILIES
+    can_fp8 = has_fp8() and load_base(paths.MANIFEST, params.quantization).config.model_type in FAMILIES
     arms = options.arms or [arm for arm in ARMS if arm != FP8 or can_fp8]
     results = []
     for seed in options.seeds:
@@ -163,7 +156,7 @@ def run(
         seconds = time.perf_counter() - began
         trainer.model.save_pretrained(adapter)
         del trainer
-    judged = judge(load_for_generation(MANIFEST, adapter, params.quantization))
+    judged = judge(load_for_generation(paths.MANIFEST, adapter, params.quantization))
     tokens = params.train.epochs * sum(map(len, rows))
     return {"seconds": round(seconds, 1), "tokens/s": round(tokens / seconds), **judged}
 

@@ -83,7 +83,7 @@ def save_random_model(config: PreTrainedConfig, folder: Path) -> None:
 
 
 def four_bit(linear: torch.nn.Linear) -> bitsandbytes.nn.Linear4bit:
-    """The same layer in NF4 with double quantisation."""
+    """The same layer in NF4 with double quantization."""
     small = bitsandbytes.nn.Linear4bit(
         linear.in_features,
         linear.out_features,

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rouge import Rouge
 
-from stages.common.extractive import BASELINES
-from stages.common.morphemes import analyser, cut_with_kiwi, kiwi_morphemes, remembering
-from stages.common.report import report
-from stages.common.rouge import Scorer
-from stages.common.scored import measure, score_rows
-from stages.common.tables import Split, read_table, references
+from stages.corpus.tables import Split, read_table, references
+from stages.pages.evaluation_page import report
+from stages.scoring.baselines import BASELINES
+from stages.scoring.morphemes import analyser, cut_with_kiwi, kiwi_morphemes, remembering
+from stages.scoring.rouge import Scorer
+from stages.scoring.scored_rows import measure, score_rows
 
 SAMPLE = Path("data/sample")
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")

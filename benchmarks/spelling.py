@@ -1,4 +1,4 @@
-"""Precision, recall and speed of `stages.common.spelling` against other offline ways to correct Korean.
+"""Precision, recall and speed of `stages.cleaning.spelling` against other offline ways to correct Korean.
 
     python -m benchmarks.spelling
 
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from kiwipiepy import Kiwi
 
-from stages.common.dialogue import MASK_OR_SPEAKER
-from stages.common.misspellings import NEVER_RIGHT, SOMETIMES_RIGHT
-from stages.common.params import load_params
-from stages.common.spelling import correct
+from stages.cleaning.misspellings import NEVER_RIGHT, SOMETIMES_RIGHT
+from stages.cleaning.spelling import correct
+from stages.core.params import load_params
+from stages.corpus.dialogue import MASK_OR_SPEAKER
 
 CASES = Path("tests/data/spelling.csv")
 SAMPLE = Path("data/sample")

@@ -32,23 +32,23 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from benchmarks.random_models import SHAPES, random_model, save_random_model
-from stages.common.attention import PACKED, use_attention
-from stages.common.errors import UserError
-from stages.common.fused import fuse, refresh
-from stages.common.lora import use_lora_linear
-from stages.common.loss import token_losses
-from stages.common.matrix_rate import matrix_rate
-from stages.common.memory import (
+from stages.core.errors import UserError
+from stages.layers.fused_layer import fuse, refresh
+from stages.layers.lora_linear import use_lora_linear
+from stages.layers.packed_attention import PACKED, use_attention
+from stages.layers.packed_rows import IGNORED, TrainingRow, pack, split
+from stages.training.chunked_loss import token_losses
+from stages.training.matrix_rate import matrix_rate
+from stages.training.memory_plan import (
     GIB,
-    Plan,
+    MemoryPlan,
     budget,
     count_layers,
-    dequantise_base,
+    dequantize_base,
     make_plan,
-    set_checkpointed,
+    set_recomputed,
     trainable,
 )
-from stages.common.packing import IGNORED, TrainingRow, pack, split
 
 KINDS = ("dialogues", "2048")
 WARM_UP = 2
@@ -114,7 +114,7 @@ def _row(prompt: int, completion: int, words: int, rng: random.Random) -> Traini
 def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     """The model with random weights and an adapter on all linear layers."""
     ours = arm.card is not None
-    dense = ours and not arm.fp8 and dequantise_base("auto", count_weights(config), budget(arm.card or 0))
+    dense = ours and not arm.fp8 and dequantize_base("auto", count_weights(config), budget(arm.card or 0))
     model = random_model(config, nf4=not dense)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, use_lora_linear(lora) if ours else lora)
@@ -131,7 +131,7 @@ def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
     return adapted.train()
 
 
-def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> Plan:
+def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> MemoryPlan:
     """What training would plan for these rows on the arm's card."""
 
     def probe(tokens: int) -> None:
@@ -142,20 +142,20 @@ def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> 
     plan = make_plan(
         model.get_base_model(),
         probe,
-        max_tokens="auto",
-        checkpointed_layers="auto",
+        micro_batch_tokens="auto",
+        recomputed_layers="auto",
         memory=budget(arm.card or 0),
         steps=[[len(row) for row in rows] for rows in steps],
         longest=max(len(row) for rows in steps for row in rows),
     )
-    set_checkpointed(model.get_base_model(), plan.checkpointed_layers)
+    set_recomputed(model.get_base_model(), plan.recomputed_layers)
     return plan
 
 
-def micro_batches(arm: Arm, rows: list[TrainingRow], plan: Plan | None) -> Iterator[list[TrainingRow]]:
+def micro_batches(arm: Arm, rows: list[TrainingRow], plan: MemoryPlan | None) -> Iterator[list[TrainingRow]]:
     """The rows of a step in the order in which the arm trains on them."""
     if plan is not None:
-        for batch in split([len(row) for row in rows], plan.max_tokens):
+        for batch in split([len(row) for row in rows], plan.micro_batch_tokens):
             yield [rows[row] for row in batch]
     else:
         size = max(1, arm.tokens // max(map(len, rows)))
@@ -209,7 +209,7 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
     layers = count_layers(model.get_base_model())
     return {
         **summary(steps, times, arm, model.get_base_model().config, rate),
-        "plan": f"{plan.max_tokens} tokens, {plan.checkpointed_layers}/{layers} layers again" if plan else "",
+        "plan": f"{plan.micro_batch_tokens} tokens, {plan.recomputed_layers}/{layers} layers again" if plan else "",
     }
 
 

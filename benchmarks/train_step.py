@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,18 +18,18 @@ from peft import LoraConfig
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from stages.common.files import read_json
-from stages.common.lora import use_lora_linear
-from stages.common.memory import CPU_TOKENS, Plan
-from stages.common.model import load_base, load_tokenizer
-from stages.common.packing import IGNORED, TrainingRow
-from stages.common.params import load_params
-from stages.common.prompt import PromptBuilder, PromptSettings
-from stages.common.tables import read_table
-from stages.common.trainer import SummaryTrainer, as_dataset
+from stages.core import paths
+from stages.core.files import read_json
+from stages.core.params import load_params
+from stages.corpus.tables import read_table
+from stages.layers.lora_linear import use_lora_linear
+from stages.layers.packed_rows import IGNORED, TrainingRow
+from stages.models.load import load_base
+from stages.models.prompt import PromptBuilder, PromptSettings
+from stages.models.tokenizer import load_tokenizer
+from stages.training.memory_plan import CPU_MICRO_BATCH_TOKENS, MemoryPlan
+from stages.training.trainer import SummaryTrainer, as_dataset
 
-MANIFEST = Path("models/base.json")
-TRAIN = Path("data/merged/train.csv")
 STEPS = 5
 
 
@@ -60,10 +59,10 @@ def padded(rows: Sequence[TrainingRow], pad: int) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     params = load_params()
-    base = read_json(MANIFEST)
+    base = read_json(paths.MANIFEST)
     settings = PromptSettings(base["prompt"], params.prompt.instruction, params.prompt.max_tokens, None, ())
-    builder = PromptBuilder(load_tokenizer(MANIFEST), settings)
-    table = read_table(TRAIN, "train").head(params.train.batch_size)
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), settings)
+    table = read_table(paths.MERGED, "train").head(params.train.batch_size)
     rows = [
         TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary))
         for dialogue, summary in zip(table["dialogue"], table["summary"], strict=True)
@@ -88,15 +87,17 @@ def main() -> None:
         )
 
     with tempfile.TemporaryDirectory() as output:
-        nf4 = load_base(MANIFEST, params.quantization)
-        ours = build(SummaryTrainer, load_base(MANIFEST, params.quantization).dequantize(), output, preview=no_preview)
-        ours.use(Plan(CPU_TOKENS, 0))
-        packed = build(SummaryTrainer, load_base(MANIFEST, params.quantization), output, preview=no_preview)
-        packed.use(Plan(CPU_TOKENS, 0))
+        nf4 = load_base(paths.MANIFEST, params.quantization)
+        ours = build(
+            SummaryTrainer, load_base(paths.MANIFEST, params.quantization).dequantize(), output, preview=no_preview
+        )
+        ours.use(MemoryPlan(CPU_MICRO_BATCH_TOKENS, 0))
+        packed = build(SummaryTrainer, load_base(paths.MANIFEST, params.quantization), output, preview=no_preview)
+        packed.use(MemoryPlan(CPU_MICRO_BATCH_TOKENS, 0))
         arms: dict[str, tuple[SFTTrainer, dict[str, Any]]] = {
             "plain TRL, 4-bit": (build(SFTTrainer, nf4, output), padded(rows, builder.pad_id)),
             "ours, 4-bit": (packed, {"rows": rows}),
-            "ours, dequantised once": (ours, {"rows": rows}),
+            "ours, dequantized once": (ours, {"rows": rows}),
         }
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(STEPS + 1):

@@ -22,8 +22,8 @@ from transformers import PreTrainedConfig
 
 from benchmarks.random_models import SHAPES
 from benchmarks.train import KINDS, UNSLOTH, WARM_UP, Arm, rows_of, summary
-from stages.common.memory import trainable
-from stages.common.packing import TrainingRow, pack, split
+from stages.layers.packed_rows import TrainingRow, pack, split
+from stages.training.memory_plan import trainable
 
 
 def load(folder: Path, config: PreTrainedConfig, arm: Arm) -> Any:

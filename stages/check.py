@@ -17,19 +17,17 @@ from typing import get_args
 import pandas as pd
 from tqdm import tqdm
 
-from stages.common.checks import ROW_CHECKS, Finding, Findings, check_rows
-from stages.common.earlier_rows import EarlierRows, alike
-from stages.common.errors import UserError, run_stage
-from stages.common.files import replacing, write_json
-from stages.common.near_duplicates import similar_pairs
-from stages.common.params import load_params
-from stages.common.tables import Split, open_table, write_table, writing_table
+from stages.checks.leakage import EarlierRows, alike
+from stages.checks.row_checks import ROW_CHECKS, Finding, Findings, check_rows
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import replacing, write_json
+from stages.core.params import load_params
+from stages.corpus.near_duplicates import similar_pairs
+from stages.corpus.tables import Split, open_table, write_table, writing_table
 
 log = logging.getLogger(__name__)
 
-CLEAN = Path("data/clean")
-CHECKED = Path("data/checked")
-METRICS = Path("metrics/data/checks.json")
 TRAIN_CHECKS = ("exact_duplicates", "leakage")
 CHECKS = (*TRAIN_CHECKS, "personal_data", *ROW_CHECKS, "near_duplicates")
 FINDING_COLUMNS = ["fname", "table", "check", "detail"]
@@ -52,7 +50,7 @@ def check_table(table: Split, target: Path, earlier: EarlierRows, findings: Find
     Returns:
         The number of rows in all, and the fnames of those that stay.
     """
-    stream = open_table(CLEAN / f"{table}.csv", table)
+    stream = open_table(paths.CLEAN / f"{table}.csv", table)
     count = 0
     fnames: list[str] = []
     with writing_table(target, stream.columns) as writer:
@@ -64,7 +62,9 @@ def check_table(table: Split, target: Path, earlier: EarlierRows, findings: Find
             writer.write(kept)
     if not fnames:
         check = findings.removed[-1].check
-        raise UserError(f"{CLEAN / table}.csv: the checks remove every row, the last by check.{check}; set it to warn")
+        raise UserError(
+            f"{paths.CLEAN / table}.csv: the checks remove every row, the last by check.{check}; set it to warn"
+        )
     return count, fnames
 
 
@@ -82,7 +82,7 @@ def check_similar(path: Path, fnames: Sequence[str], findings: Findings) -> None
                 writer.write(batch[~batch["fname"].isin(removed)])
 
 
-def summarise(rows: dict[Split, int], findings: Findings) -> dict[str, dict[str, int]]:
+def summarize(rows: dict[Split, int], findings: Findings) -> dict[str, dict[str, int]]:
     """Log which checks found something; of each table, count all rows, those kept, and each check's findings."""
     removed = Counter((finding.table, finding.check) for finding in findings.removed)
     found = removed + Counter((finding.table, finding.check) for finding in findings.warned)
@@ -95,7 +95,7 @@ def summarise(rows: dict[Split, int], findings: Findings) -> dict[str, dict[str,
                 kept = table != "train" and findings.action(check) == "remove"
                 log.info(
                     "%s.csv: check.%s: %d of %d rows, %d removed%s",
-                    CLEAN / table,
+                    paths.CLEAN / table,
                     check,
                     found[table, check],
                     rows[table],
@@ -115,10 +115,10 @@ def write_findings(findings: Sequence[Finding], path: Path) -> None:
 
 def main() -> None:
     params = load_params()
-    findings = Findings(params.check, CLEAN)
+    findings = Findings(params.check, paths.CLEAN)
     earlier = EarlierRows(findings)
     rows: dict[Split, int] = {}
-    with replacing(CHECKED) as folder:
+    with replacing(paths.CHECKED) as folder:
         folder.mkdir()
         for table in ("dev", "test", "train"):
             rows[table], fnames = check_table(table, folder / f"{table}.csv", earlier, findings)
@@ -126,12 +126,12 @@ def main() -> None:
             check_similar(folder / "train.csv", fnames, findings)
         write_findings(findings.removed, folder / "removed.csv")
         write_findings(findings.warned, folder / "warnings.csv")
-    write_json(METRICS, summarise(rows, findings))
+    write_json(paths.CHECK_METRICS, summarize(rows, findings))
     log.info(
         "check: %d rows removed, %d warnings; see %s/removed.csv and warnings.csv",
         len(findings.removed),
         len(findings.warned),
-        CHECKED,
+        paths.CHECKED,
     )
 
 

@@ -15,19 +15,17 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from stages.common.batch_cleaning import Tally, clean_batch
-from stages.common.cleaning import STRUCTURE, TYPO, Rule, load_rules
-from stages.common.errors import run_stage
-from stages.common.files import replacing, write_json
-from stages.common.parallel import available_cores, map_ordered
-from stages.common.params import Clean, load_params
-from stages.common.tables import Split, open_table, writing_table
+from stages.cleaning.batch import Tally, clean_batch
+from stages.cleaning.rules import STRUCTURE, TYPO, Rule, load_rules
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.files import replacing, write_json
+from stages.core.parallel import available_cores, map_ordered
+from stages.core.params import Clean, load_params
+from stages.corpus.tables import Split, open_table, writing_table
 
 log = logging.getLogger(__name__)
 
-INGESTED = Path("data/ingested")
-CLEAN = Path("data/clean")
-METRICS = Path("metrics/data/cleaning.json")
 SMALL = 1_000_000
 """Bytes; starting processes takes longer than cleaning a smaller table."""
 
@@ -79,14 +77,16 @@ def main() -> None:
     settings = load_params().clean
     rules = load_rules(Path(settings.rules))
     tallies: dict[str, Tally] = {}
-    with replacing(CLEAN) as folder:
+    with replacing(paths.CLEAN) as folder:
         folder.mkdir()
         for split in get_args(Split):
             name = f"{split}.csv"
-            tallies[split] = clean_table(INGESTED / name, split, folder / name, rules, settings)
-    write_json(METRICS, {split: describe(tally, rules) for split, tally in tallies.items()})
+            tallies[split] = clean_table(paths.INGESTED / name, split, folder / name, rules, settings)
+    write_json(paths.CLEANING_METRICS, {split: describe(tally, rules) for split, tally in tallies.items()})
     counts = ", ".join(f"{split} {tally.changed} of {tally.rows}" for split, tally in tallies.items())
-    log.info("clean: %d rules from %s; rows changed: %s; see %s", len(rules), settings.rules, counts, METRICS)
+    log.info(
+        "clean: %d rules from %s; rows changed: %s; see %s", len(rules), settings.rules, counts, paths.CLEANING_METRICS
+    )
 
 
 if __name__ == "__main__":

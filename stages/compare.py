@@ -19,17 +19,16 @@ from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from dvc_data.index import DataIndexDirError
 
-from stages.common.bootstrap import paired
-from stages.common.errors import UserError, run_stage
-from stages.common.morphemes import CUTTERS, analyser, words
-from stages.common.params import load_params
-from stages.common.rouge import Scorer
-from stages.common.submission import read_predictions
-from stages.common.summary_table import SPLITS
-from stages.common.tables import read_table, references
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.params import load_params
+from stages.corpus.predictions import read_predictions
+from stages.corpus.tables import read_table, references
+from stages.scoring.bootstrap import paired
+from stages.scoring.morphemes import CUTTERS, analyser, words
+from stages.scoring.rouge import Scorer
+from stages.scoring.score_table import SPLITS
 
-TABLES = Path("data/checked")
-PREDICTIONS = Path("data/predictions")
 WORKSPACE = "workspace"
 
 
@@ -39,7 +38,7 @@ def predictions_of(revision: str, split: str, fnames: Sequence[str]) -> list[str
     Raises:
         UserError: there is no such revision, its predictions are not in DVC's cache, or are of other dialogues.
     """
-    path = PREDICTIONS / f"{split}.csv"
+    path = paths.PREDICTIONS / f"{split}.csv"
     if revision == WORKSPACE:
         return read_predictions(path, fnames)
     try:
@@ -91,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scorers = {"word": Scorer(words), "morpheme": Scorer(analyser(CUTTERS[params.evaluate.morphemes]))}
     lines = [header(names)]
     for split in SPLITS:
-        dialogues = read_table(TABLES / f"{split}.csv", split)
+        dialogues = read_table(paths.CHECKED / f"{split}.csv", split)
         refs = references(dialogues)
         rows = [row for row, given in enumerate(refs) if given]
         if not rows:

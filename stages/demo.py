@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from stages.common.errors import UserError, run_stage
-from stages.common.params import load_params
-from stages.common.summariser import Summariser
+from stages.core.errors import UserError, run_stage
+from stages.core.params import load_params
+from stages.serving.summarizer import Summarizer
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_suffix(".html")
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 class Demo(ThreadingHTTPServer):
-    """Serves the page; one dialogue at a time is summarised."""
+    """Serves the page; one dialogue at a time is summarized."""
 
     daemon_threads = True
 
-    def __init__(self, summariser: Summariser, port: int) -> None:
+    def __init__(self, summarizer: Summarizer, port: int) -> None:
         super().__init__((HOST, port), Handler)
-        self.summariser = summariser
+        self.summarizer = summarizer
         self.turn = Lock()
 
     @property
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if self._is_refused():
             return
-        if self.path != "/summarise":
+        if self.path != "/summarize":
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         try:
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
             if length > LONGEST:
                 raise UserError(f"dialogue: longer than {LONGEST} bytes")
             text = json.loads(self.rfile.read(length))["dialogue"]
-            dialogue = self.server.summariser.clean(text, "dialogue")
+            dialogue = self.server.summarizer.clean(text, "dialogue")
         except UserError as error:
             self._begin("application/x-ndjson")
             self._send(error=str(error))
@@ -91,10 +91,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, source: str, dialogue: str) -> None:
         """Send one model's summary as it grows, and then whole with the seconds it took."""
-        summariser = self.server.summariser
+        summarizer = self.server.summarizer
         began = time.perf_counter()
-        with summariser.writer.model.disable_adapter() if source == "base" else nullcontext():
-            text = summariser.stream(dialogue, lambda text: self._send(**{"from": source, "text": text, "done": False}))
+        with summarizer.writer.model.disable_adapter() if source == "base" else nullcontext():
+            text = summarizer.stream(dialogue, lambda text: self._send(**{"from": source, "text": text, "done": False}))
         seconds = round(time.perf_counter() - began, 2)
         self._send(**{"from": source, "text": text, "done": True, "seconds": seconds})
 
@@ -118,12 +118,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A local page that summarises dialogues.")
+    parser = argparse.ArgumentParser(description="A local page that summarizes dialogues.")
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
-    summariser = Summariser.load(load_params())
+    summarizer = Summarizer.load(load_params())
     try:
-        server = Demo(summariser, port)
+        server = Demo(summarizer, port)
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; choose another, such as --port {port + 1}") from None
     with server:

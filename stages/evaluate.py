@@ -17,33 +17,26 @@ from typing import Any
 
 from dvclive import Live
 
-from stages.common.errors import UserError, run_stage
-from stages.common.extractive import BASELINES
-from stages.common.files import read_json, replacing, write_text
-from stages.common.morphemes import CUTTERS, Cutter, analyser, remembering
-from stages.common.params import load_params
-from stages.common.report import Scored, report
-from stages.common.rouge import Scorer, Scores
-from stages.common.scored import Row, measure, score_rows
-from stages.common.submission import read_predictions
-from stages.common.summary_table import SPLITS, summary_table
-from stages.common.tables import Split, read_table, references
-
-TABLES = Path("data/checked")
-PREDICTIONS = Path("data/predictions")
-TRAINING = Path("models/training")
-TRAIN_METRICS = Path("metrics/train")
-EVAL_METRICS = Path("metrics/eval/metrics.json")
-DECODING = Path("metrics/eval/decoding.json")
-REPORT = Path("metrics/eval/report.html")
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import read_json, replacing, write_text
+from stages.core.params import load_params
+from stages.corpus.predictions import read_predictions
+from stages.corpus.tables import Split, read_table, references
+from stages.pages.evaluation_page import Scored, report
+from stages.scoring.baselines import BASELINES
+from stages.scoring.morphemes import CUTTERS, Cutter, analyser, remembering
+from stages.scoring.rouge import Scorer, Scores
+from stages.scoring.score_table import SPLITS, summary_table
+from stages.scoring.scored_rows import ScoredRow, measure, score_rows
 
 logger = logging.getLogger(__name__)
 
 
-def read_split(split: Split, cut: Cutter) -> tuple[list[Row], dict[str, list[Scores]]]:
+def read_split(split: Split, cut: Cutter) -> tuple[list[ScoredRow], dict[str, list[Scores]]]:
     """The rows that have references, scored, and for each baseline its scores of the same rows."""
-    table = read_table(TABLES / f"{split}.csv", split)
-    predictions = read_predictions(PREDICTIONS / f"{split}.csv", table["fname"])
+    table = read_table(paths.CHECKED / f"{split}.csv", split)
+    predictions = read_predictions(paths.PREDICTIONS / f"{split}.csv", table["fname"])
     topics = table["topic"] if "topic" in table else [""] * len(table)
     given = zip(table["fname"], table["dialogue"], references(table), predictions, topics, strict=True)
     kept = [(fname, dialogue, refs, summary, topic) for fname, dialogue, refs, summary, topic in given if refs]
@@ -98,13 +91,13 @@ def read_decoding(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     cut = remembering(CUTTERS[load_params().evaluate.morphemes])
-    decoding = read_decoding(DECODING)
+    decoding = read_decoding(paths.DECODING)
     read = {split: read_split(split, cut) for split in SPLITS}
     scored: dict[str, Scored] = {split: (rows, baselines) for split, (rows, baselines) in read.items() if rows}
     metrics = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
-    copy_training(TRAINING, TRAIN_METRICS)
-    write_text(REPORT, report(scored, decoding, cut))
-    write_metrics(metrics, EVAL_METRICS)
+    copy_training(paths.TRAINING_LOG, paths.TRAIN_METRICS)
+    write_text(paths.REPORT, report(scored, decoding, cut))
+    write_metrics(metrics, paths.EVAL_METRICS)
     print(summary_table(metrics))
 
 

@@ -13,19 +13,18 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from stages.common.cleaning import clean_dialogue, load_rules
-from stages.common.errors import run_stage
-from stages.common.exploration import Findings, Frames, explore
-from stages.common.files import read_json, replacing, write_text
-from stages.common.model import load_tokenizer
-from stages.common.params import load_params
-from stages.common.profile import histogram_table, texts
-from stages.common.tables import Split, read_table
+from stages.cleaning.rules import clean_dialogue, load_rules
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.files import read_json, replacing, write_text
+from stages.core.params import load_params
+from stages.corpus.tables import Split, read_table
+from stages.models.tokenizer import load_tokenizer
+from stages.pages.data_page import DataReports, Frames, explore
+from stages.pages.table_profile import histogram_table, texts
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path("metrics/figures/explore.html")
-PLOTS = Path("metrics/data/plots")
 TABLES: dict[tuple[Split, str], Path] = {
     ("train", "raw"): Path("data/ingested/train.csv"),
     ("train", "clean"): Path("data/clean/train.csv"),
@@ -49,8 +48,8 @@ def read_frames() -> dict[tuple[str, str], pd.DataFrame]:
     return frames
 
 
-def read_findings() -> Findings:
-    return Findings(
+def read_findings() -> DataReports:
+    return DataReports(
         cleaning=read_json(Path("metrics/data/cleaning.json")),
         checks=read_json(Path("metrics/data/checks.json")),
         removed=read_text_table(Path("data/checked/removed.csv")),
@@ -90,12 +89,18 @@ def main() -> None:
     different = dict.fromkeys(text for frame in frames.values() for text in texts(frame))
     tokens = count_tokens(load_tokenizer(Path("models/base.json")), [params.prompt.instruction, *different])
     page = explore(frames, tokens, params.prompt, read_findings(), apply_rules)
-    with replacing(PLOTS) as folder:
+    with replacing(paths.DATA_PLOTS) as folder:
         folder.mkdir()
         for name, table in plots(frames).items():
             write_text(folder / f"{name}.tsv", table.to_csv(sep="\t", index=False, lineterminator="\n"))
-    write_text(PAGE, page)
-    logger.info("%s: %d tables, %d different texts; lengths in %s", PAGE, len(frames), len(different), PLOTS)
+    write_text(paths.EXPLORATION, page)
+    logger.info(
+        "%s: %d tables, %d different texts; lengths in %s",
+        paths.EXPLORATION,
+        len(frames),
+        len(different),
+        paths.DATA_PLOTS,
+    )
 
 
 if __name__ == "__main__":

@@ -15,24 +15,20 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from stages.common.agreement import Agreement, agreement, expect
-from stages.common.decoding import DecodingSettings
-from stages.common.errors import UserError, run_stage
-from stages.common.files import read_json, replacing
-from stages.common.generation import summarise
-from stages.common.merged import fold, is_merged, save_merged
-from stages.common.model import load_for_generation, load_tokenizer
-from stages.common.params import Params, load_params
-from stages.common.prompt import PROMPT_FILE, PromptBuilder, PromptSettings
-from stages.common.sampling import spread
-from stages.common.submission import read_predictions
-from stages.common.tables import read_table
-
-MANIFEST = Path("models/base.json")
-ADAPTER = Path("models/adapter")
-DEV = Path("data/checked/dev.csv")
-DECODING = Path("metrics/eval/decoding.json")
-PREDICTIONS = Path("data/predictions/dev.csv")
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import read_json, replacing
+from stages.core.params import Params, load_params
+from stages.corpus.predictions import read_predictions
+from stages.corpus.spread import spread
+from stages.corpus.tables import read_table
+from stages.engines.settings import DecodingSettings
+from stages.models.load import load_for_generation
+from stages.models.prompt import PROMPT_FILE, PromptBuilder, PromptSettings
+from stages.models.tokenizer import load_tokenizer
+from stages.serving.agreement import Agreement, agreement, expect
+from stages.serving.merge_adapter import fold, is_merged, save_merged
+from stages.serving.summarize import summarize
 
 LEAST_AGREEMENT = 0.9
 """Share of tokens, each given the summary of base and adapter up to there. Rounding the sum to bfloat16 turns near
@@ -59,13 +55,16 @@ def check_inputs() -> None:
     Raises:
         UserError: it is not.
     """
-    for path in (MANIFEST, DEV, ADAPTER / "adapter_config.json", ADAPTER / PROMPT_FILE):
+    for path in (paths.MANIFEST, paths.DEV, paths.ADAPTER / "adapter_config.json", paths.ADAPTER / PROMPT_FILE):
         if not path.is_file():
             raise UserError(f"{path}: not found; run `dvc repro train`")
-    base = read_json(MANIFEST)
-    now, then = base.get("repo", base["name"]), read_json(ADAPTER / "adapter_config.json")["base_model_name_or_path"]
+    base = read_json(paths.MANIFEST)
+    now, then = (
+        base.get("repo", base["name"]),
+        read_json(paths.ADAPTER / "adapter_config.json")["base_model_name_or_path"],
+    )
     if now != then:
-        raise UserError(f"{ADAPTER}: trained on {then}, and {MANIFEST} is {now}; run `dvc repro train`")
+        raise UserError(f"{paths.ADAPTER}: trained on {then}, and {paths.MANIFEST} is {now}; run `dvc repro train`")
 
 
 def check_output(folder: Path) -> None:
@@ -80,8 +79,8 @@ def check_output(folder: Path) -> None:
 
 def decoding_settings(params: Params) -> DecodingSettings:
     """What the predictions were generated with; before there are any, greedy search."""
-    if DECODING.is_file():
-        return DecodingSettings(**read_json(DECODING)["chosen"])
+    if paths.DECODING.is_file():
+        return DecodingSettings(**read_json(paths.DECODING)["chosen"])
     return DecodingSettings(max_new_tokens=params.decoding.max_new_tokens)
 
 
@@ -94,7 +93,7 @@ def report(read: Agreement, written: list[str], summaries: list[str], predicted:
         summaries: those of base and adapter.
         predicted: those of the 4-bit base and the adapter, if there are any.
     """
-    predictions = f"not compared: `dvc repro` writes {PREDICTIONS}"
+    predictions = f"not compared: `dvc repro` writes {paths.DEV_PREDICTIONS}"
     if predicted is not None:
         predictions = f"{_equal(written, predicted)} summaries the same"
     return (
@@ -115,21 +114,21 @@ def export(options: argparse.Namespace) -> None:
         UserError: the export writes something else than base and adapter.
     """
     params = load_params()
-    unquantised = params.quantization.model_copy(update={"load_in_4bit": False, "compute_dtype": "bfloat16"})
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    unquantized = params.quantization.model_copy(update={"load_in_4bit": False, "compute_dtype": "bfloat16"})
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
     settings = decoding_settings(params)
-    dev = read_table(DEV, "dev")
+    dev = read_table(paths.DEV, "dev")
     rows = spread(len(dev), options.samples)
     dialogues = dev["dialogue"].iloc[rows].tolist()
     predicted = None
-    if PREDICTIONS.is_file() and DECODING.is_file():
-        every = read_predictions(PREDICTIONS, dev["fname"])
+    if paths.DEV_PREDICTIONS.is_file() and paths.DECODING.is_file():
+        every = read_predictions(paths.DEV_PREDICTIONS, dev["fname"])
         predicted = [every[row] for row in rows]
 
     def write(model: PreTrainedModel, label: str) -> list[str]:
-        return summarise(model, builder, dialogues, settings, batch_size=params.decoding.batch_size, label=label)
+        return summarize(model, builder, dialogues, settings, batch_size=params.decoding.batch_size, label=label)
 
-    model = load_for_generation(MANIFEST, ADAPTER, unquantised)
+    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, unquantized)
     summaries = write(model, "base and adapter")
     samples = list(zip(dialogues, summaries, strict=True))
     expected = [expect(model, builder, dialogue, summary) for dialogue, summary in samples]
@@ -144,8 +143,8 @@ def export(options: argparse.Namespace) -> None:
         print(report(read, write(merged, "export"), summaries, predicted))
         if read.same < LEAST_AGREEMENT * read.positions:
             raise UserError(
-                f"{options.output}: not written: the export and {ADAPTER} agree on {read.same} of {read.positions} "
-                f"tokens, below {LEAST_AGREEMENT:.0%}; use {ADAPTER} with its base instead"
+                f"{options.output}: not written: the export and {paths.ADAPTER} agree on {read.same} of "
+                f"{read.positions} tokens, below {LEAST_AGREEMENT:.0%}; use {paths.ADAPTER} with its base instead"
             )
 
 
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         export(options)
     except torch.cuda.OutOfMemoryError:
         raise UserError(
-            "CUDA_VISIBLE_DEVICES: the GPU does not hold the unquantised base; put CUDA_VISIBLE_DEVICES= before the "
+            "CUDA_VISIBLE_DEVICES: the GPU does not hold the unquantized base; put CUDA_VISIBLE_DEVICES= before the "
             "command, and it runs on the CPU"
         ) from None
 

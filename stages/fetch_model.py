@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-from stages.common.errors import UserError, run_stage
-from stages.common.files import write_json
-from stages.common.params import load_params
-from stages.common.registry import read_entry
-from stages.common.weights import fetch
-
-MANIFEST = Path("models/base.json")
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import write_json
+from stages.core.params import load_params
+from stages.models.download import fetch
+from stages.models.registry import read_entry
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ def main() -> None:
             f"{params.model.name} takes at most {entry.max_length} tokens; lower it"
         )
     folder, identity = fetch(params.model.name, entry)
-    write_json(MANIFEST, {"name": params.model.name, **entry.model_dump(exclude_none=True), **identity})
+    write_json(paths.MANIFEST, {"name": params.model.name, **entry.model_dump(exclude_none=True), **identity})
     logger.info("%s is in %s", params.model.name, folder)
 
 

@@ -1,6 +1,7 @@
-"""Summarise dev and test: `python -m stages.infer` writes data/predictions and data/submission.csv.
+"""Summarize dev and test: `python -m stages.infer` writes data/predictions and data/submission.csv.
 
-Answers are kept in models/partial as they come: a run that was killed goes on where it was, and ends in the same files.
+Answers are kept in models/partial as they come: a run that was killed goes on where it was, and ends in the same files,
+unless parameters, inputs or its own code are others.
 What the postprocessing rules do to the score of dev is written to metrics/eval/postprocess.json.
 """
 
@@ -13,30 +14,28 @@ from typing import Any
 import pandas as pd
 import torch
 
-from stages.common.adapters import find_adapter
-from stages.common.answering import Answer, answer_all, shaping
-from stages.common.decoding import DecodingSettings
-from stages.common.effects import rule_effects
-from stages.common.errors import run_stage
-from stages.common.files import read_json, replacing, write_json
-from stages.common.params import Params, load_params
-from stages.common.partial import Journal, journal_for
-from stages.common.postprocess import process
-from stages.common.submission import write_submission
-from stages.common.tables import Split, read_table, references, write_table
-from stages.common.writers import ADAPTER, MANIFEST, load_writers
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.files import read_json, replacing, write_json
+from stages.core.fingerprint import stage_sources
+from stages.core.params import Params, load_params
+from stages.corpus.predictions import write_submission
+from stages.corpus.tables import Split, read_table, references, write_table
+from stages.decoding.find_adapter import find_adapter
+from stages.decoding.postprocess import process
+from stages.decoding.postprocess_effects import rule_effects
+from stages.decoding.predict import Prediction, predict_all, shaping
+from stages.decoding.resume_log import Journal, journal_for
+from stages.engines.load_writers import load_writers
+from stages.engines.settings import DecodingSettings
 
-DECODING = Path("metrics/eval/decoding.json")
-TABLES: dict[Split, Path] = {"dev": Path("data/checked/dev.csv"), "test": Path("data/checked/test.csv")}
-PREDICTIONS = Path("data/predictions")
-SUBMISSION = Path("data/submission.csv")
-EFFECTS = Path("metrics/eval/postprocess.json")
+TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
 
 def journal(params: Params, settings: DecodingSettings, ensemble: list[Path], split: Split) -> Journal:
     """The journal of a split's answers."""
-    files = [MANIFEST, TABLES[split]]
-    for folder in (ADAPTER, *ensemble):
+    files = [paths.MANIFEST, TABLES[split], *stage_sources("infer")]
+    for folder in (paths.ADAPTER, *ensemble):
         files += sorted(path for path in folder.iterdir() if path.is_file())
     settings_of_run: dict[str, Any] = {
         "split": split,
@@ -51,14 +50,14 @@ def journal(params: Params, settings: DecodingSettings, ensemble: list[Path], sp
 
 def main() -> None:
     params = load_params()
-    settings = DecodingSettings(**read_json(DECODING)["chosen"])
+    settings = DecodingSettings(**read_json(paths.DECODING)["chosen"])
     ensemble = [find_adapter(name) for name in params.decoding.ensemble]
     writers = load_writers(params.decoding, params.quantization, ensemble)
     tables = {split: read_table(path, split) for split, path in TABLES.items()}
     journals = {split: journal(params, settings, ensemble, split) for split in tables}
-    answers: dict[Split, list[Answer]] = {}
+    answers: dict[Split, list[Prediction]] = {}
     for split, table in tables.items():
-        answers[split] = answer_all(
+        answers[split] = predict_all(
             writers,
             table["dialogue"].tolist(),
             settings,
@@ -74,12 +73,12 @@ def main() -> None:
         )
         for split, table in tables.items()
     }
-    with replacing(PREDICTIONS) as folder:
+    with replacing(paths.PREDICTIONS) as folder:
         folder.mkdir()
         for split, frame in predictions.items():
             write_table(frame, folder / f"{split}.csv")
-    write_submission(predictions["test"], predictions["test"]["fname"], SUBMISSION, params.data.submission_index)
-    write_json(EFFECTS, {"dev": rule_effects(answers["dev"], references(tables["dev"]), names)})
+    write_submission(predictions["test"], predictions["test"]["fname"], paths.SUBMISSION, params.data.submission_index)
+    write_json(paths.POSTPROCESS_EFFECTS, {"dev": rule_effects(answers["dev"], references(tables["dev"]), names)})
     for each in journals.values():
         each.remove()
 

@@ -15,15 +15,13 @@ from typing import get_args
 
 import pandas as pd
 
-from stages.common.errors import run_stage
-from stages.common.files import replacing, write_json
-from stages.common.params import load_params
-from stages.common.tables import Split, TableStream, open_table, references, writing_table
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.files import replacing, write_json
+from stages.core.params import load_params
+from stages.corpus.tables import Split, TableStream, open_table, references, writing_table
 
 log = logging.getLogger(__name__)
-
-INGESTED = Path("data/ingested")
-METRICS = Path("metrics/data/ingest.json")
 
 
 @dataclass
@@ -91,7 +89,7 @@ def main() -> None:
     streams: list[TableStream] = []
     facts: dict[str, dict[str, int | float]] = {}
     repeated: list[str] = []
-    with replacing(INGESTED) as folder:
+    with replacing(paths.INGESTED) as folder:
         folder.mkdir()
         for split in get_args(Split):
             path = source / f"{split}.csv"
@@ -105,7 +103,7 @@ def main() -> None:
             log.info("%s: columns ignored (1): source, which merging writes", stream.path)
     if repeated:
         log.info("%s: %d fnames occur in more than one table, first %s", source, len(repeated), repeated[0])
-    write_json(METRICS, facts)
+    write_json(paths.INGEST_METRICS, facts)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from stages.common.errors import UserError, run_stage
-from stages.common.files import read_json, replacing, write_json
-from stages.common.params import load_params
-from stages.common.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, open_table, writing_table
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import read_json, replacing, write_json
+from stages.core.params import load_params
+from stages.corpus.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, open_table, writing_table
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,8 @@ TABLES = {
     "speaker_swap": Path("data/augmented/speaker_swap.csv"),
     "synthetic": Path("data/augmented/synthetic.csv"),
 }
-MERGED = Path("data/merged/train.csv")
 GENERATED = ("paraphrase", "synthetic")
 """The sources whose stages write, beside their table, rejected answers (.rejected.csv) and counts (.json)."""
-REJECTED = Path("data/augmented/rejected.csv")
-METRICS = Path("metrics/data/augmentation.json")
 
 Spans = np.ndarray
 """Where rows lie in a file: rows x (first byte, number of bytes)."""
@@ -106,21 +104,21 @@ def main() -> None:
     params = load_params()
     random = np.random.default_rng(params.seed)
     tables = {source: open_table(path, "train", allow_empty=source != "original") for source, path in TABLES.items()}
-    with tempfile.TemporaryFile(dir=MERGED.parents[1]) as file:
+    with tempfile.TemporaryFile(dir=paths.MERGED.parents[1]) as file:
         spans = spool(tables, file)
         kept = balance(spans, params.augment.balance.model_dump(), random)
-        write_shuffled(file, list(kept.values()), MERGED, random)
+        write_shuffled(file, list(kept.values()), paths.MERGED, random)
 
     counts = {source: len(rows) for source, rows in kept.items()}
     left_out = {source: len(spans[source]) - counts[source] for source in params.augment.balance.model_dump()}
-    log.info("%s: %s", MERGED, ", ".join(f"{count} {source}" for source, count in counts.items()))
+    log.info("%s: %s", paths.MERGED, ", ".join(f"{count} {source}" for source, count in counts.items()))
     for source, count in left_out.items():
         if count:
             log.info("%s: %d rows left out by augment.balance.%s", TABLES[source], count, source)
-    join_files([TABLES[source].with_suffix(".rejected.csv") for source in GENERATED], REJECTED)
+    join_files([TABLES[source].with_suffix(".rejected.csv") for source in GENERATED], paths.REJECTED)
     reports = {source: read_json(TABLES[source].with_suffix(".json")) for source in GENERATED}
     generation = {name: {source: reports[source][name] for source in GENERATED} for name in ("rejected", "llm")}
-    write_json(METRICS, counts | {"left_out": left_out, "total": sum(counts.values())} | generation)
+    write_json(paths.AUGMENTATION_METRICS, counts | {"left_out": left_out, "total": sum(counts.values())} | generation)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,17 @@ import json
 import logging
 import random
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from stages.common.answers import Answers, Message
-from stages.common.errors import run_stage
-from stages.common.generated import Generated, Rejection, outcome, sift, write_outputs
-from stages.common.llm import ask, is_dry_run, plan
-from stages.common.novelty import Novelty
-from stages.common.params import Quality, load_params
-from stages.common.privacy import refuse_personal_data
-from stages.common.quality import Row, require_faithful, require_kept, require_korean, require_length
-from stages.common.tables import AUGMENTED_COLUMNS, read_table
-
-TABLES = Path("data/checked")
-OUTPUT = Path("data/augmented/paraphrase.csv")
-ANSWERS = Path("data/answers/paraphrase.jsonl")
+from stages.augment.answer_rows import Generated, Rejection, outcome, sift, write_outputs
+from stages.augment.novelty import Novelty
+from stages.augment.privacy import refuse_personal_data
+from stages.augment.quality_gate import require_faithful, require_kept, require_korean, require_length
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.params import Quality, load_params
+from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
+from stages.llm.answer_store import Answers, Message
+from stages.llm.ask import ask, is_dry_run, plan
 
 INSTRUCTION = """\
 당신은 한국어 일상 대화를 다루는 숙련된 작가입니다.
@@ -104,16 +100,16 @@ def main() -> None:
     dry_run = is_dry_run("paraphrase")
     params = load_params()
     n, settings = params.augment.paraphrase.n, params.augment.llm
-    train = read_table(TABLES / "train.csv", "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     origins = choose(train.to_dict("records"), n, params.seed)
     if n == 0:
         log.info(NOTHING)
     elif len(origins) < n:
         log.info("paraphrase: n is %d, all %d training rows are taken", n, len(origins))
     sent = [(row["fname"], row[column]) for row in origins for column in ("dialogue", "summary")]
-    refuse_personal_data(TABLES / "train.csv", sent, settings)
+    refuse_personal_data(paths.TRAIN, sent, settings)
     conversations = [conversation(row) for row in origins]
-    answers = Answers(ANSWERS)
+    answers = Answers(paths.PARAPHRASE_ANSWERS)
     if dry_run:
         print(plan("paraphrase", conversations, settings, answers))
         return
@@ -122,10 +118,10 @@ def main() -> None:
     rejections: list[Rejection] = []
     if origins:
         texts = ask("paraphrase", conversations, settings, answers, ["dialogue", "summary"])
-        novelty = Novelty.of_tables(TABLES, params.augment.quality)
+        novelty = Novelty.of_tables(paths.CHECKED, params.augment.quality)
         rows, rejections = keep_good(origins, texts, params.augment.quality, novelty)
         log.info("paraphrase: %s", outcome(len(rows), rejections))
-    write_outputs(OUTPUT, rows, rejections, answers.usage().metrics(settings))
+    write_outputs(paths.PARAPHRASES, rows, rejections, answers.usage().metrics(settings))
     answers.save()
 
 

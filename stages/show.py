@@ -5,20 +5,17 @@ python -m stages.show
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from stages.common.errors import UserError, run_stage
-from stages.common.files import read_json
-from stages.common.summary_table import summary_table
-
-METRICS = Path("metrics/eval/metrics.json")
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import read_json
+from stages.scoring.score_table import summary_table
 
 
 def main() -> None:
     try:
-        metrics = read_json(METRICS)
+        metrics = read_json(paths.EVAL_METRICS)
     except FileNotFoundError:
-        raise UserError(f"{METRICS}: not found; `dvc repro` writes it") from None
+        raise UserError(f"{paths.EVAL_METRICS}: not found; `dvc repro` writes it") from None
     print(summary_table(metrics))
 
 

@@ -15,19 +15,17 @@ import logging
 import random
 import re
 from itertools import chain, groupby
-from pathlib import Path
 
 import pandas as pd
 
-from stages.common.dialogue import SPEAKER, parse_turns, render_turns, speakers
-from stages.common.errors import run_stage
-from stages.common.params import load_params
-from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.corpus.dialogue import SPEAKER, parse_turns, render_turns, speakers
+from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
 
 log = logging.getLogger(__name__)
 
-TRAIN = Path("data/checked/train.csv")
-SWAPPED = Path("data/augmented/speaker_swap.csv")
 FIRST = "#Person1#"
 
 # Numbers are read in English: 원, 세븐, 에잇, 나인, 텐, 일레븐 and 써틴 to 나인틴 end in a consonant.
@@ -129,14 +127,14 @@ def swap_rows(table: pd.DataFrame, *, n: int, keep_first_speaker: bool, seed: in
 def main() -> None:
     params = load_params()
     settings = params.augment.speaker_swap
-    table = read_table(TRAIN, "train")
+    table = read_table(paths.TRAIN, "train")
     if settings.n == 0:
-        log.info("augment.speaker_swap.n = 0: skipped, %s holds no rows", SWAPPED)
+        log.info("augment.speaker_swap.n = 0: skipped, %s holds no rows", paths.SWAPS)
         swapped = pd.DataFrame(columns=AUGMENTED_COLUMNS)
     else:
         swapped = swap_rows(table, n=settings.n, keep_first_speaker=settings.keep_first_speaker, seed=params.seed)
-        log.info("%s: %d rows with their speakers exchanged", SWAPPED, len(swapped))
-    write_table(swapped, SWAPPED)
+        log.info("%s: %d rows with their speakers exchanged", paths.SWAPS, len(swapped))
+    write_table(swapped, paths.SWAPS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Summarise dialogues of your own, with the adapter, the prompt and the decoding settings of the last run.
+"""Summarize dialogues of your own, with the adapter, the prompt and the decoding settings of the last run.
 
     python -m stages.summarize < dialogue.txt               one dialogue, from standard input
     python -m stages.summarize dialogue.txt                 or from a file
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.errors import UserError, run_stage
-from stages.common.params import load_params
-from stages.common.summariser import Summariser
-from stages.common.tables import read_table
+from stages.core.errors import UserError, run_stage
+from stages.core.params import load_params
+from stages.corpus.tables import read_table
+from stages.serving.summarizer import Summarizer
 
 
 def read_dialogue(path: Path | None) -> str:
@@ -36,7 +36,7 @@ def read_dialogue(path: Path | None) -> str:
         raise UserError(f"{path or 'standard input'}: not UTF-8; save it as UTF-8") from None
 
 
-def print_one(summariser: Summariser, dialogue: str) -> None:
+def print_one(summarizer: Summarizer, dialogue: str) -> None:
     """Print a summary on one line; a terminal shows it as it grows."""
     shown = ""
 
@@ -46,31 +46,31 @@ def print_one(summariser: Summariser, dialogue: str) -> None:
         shown = text
 
     if not sys.stdout.isatty():
-        print(summariser.stream(dialogue, lambda _: None))
+        print(summarizer.stream(dialogue, lambda _: None))
         return
-    summary = summariser.stream(dialogue, show)
+    summary = summarizer.stream(dialogue, show)
     # What a rule took back stays on the screen; the summary follows on a line of its own.
     print(summary[len(shown) :] if summary.startswith(shown) else f"\n{summary}")
 
 
-def print_table(summariser: Summariser, path: Path) -> None:
+def print_table(summarizer: Summarizer, path: Path) -> None:
     """Print a CSV with the columns fname and summary, a row for each dialogue of a table."""
     table = read_table(path, "test")
     rows = zip(table["fname"], table["dialogue"], strict=True)
-    dialogues = [summariser.clean(text, f"{path}: row {fname}") for fname, text in rows]
-    frame = pd.DataFrame({"fname": table["fname"], "summary": summariser.all(dialogues)})
+    dialogues = [summarizer.clean(text, f"{path}: row {fname}") for fname, text in rows]
+    frame = pd.DataFrame({"fname": table["fname"], "summary": summarizer.all(dialogues)})
     frame.to_csv(sys.stdout, index=False, lineterminator="\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Summarise dialogues with the adapter of the last run.")
+    parser = argparse.ArgumentParser(description="Summarize dialogues with the adapter of the last run.")
     parser.add_argument("path", type=Path, nargs="?", help="a text file with one dialogue, or a CSV; default: stdin")
     path = parser.parse_args().path
-    summariser = Summariser.load(load_params())
+    summarizer = Summarizer.load(load_params())
     if path is not None and path.suffix.lower() == ".csv":
-        print_table(summariser, path)
+        print_table(summarizer, path)
     else:
-        print_one(summariser, summariser.clean(read_dialogue(path), str(path or "standard input")))
+        print_one(summarizer, summarizer.clean(read_dialogue(path), str(path or "standard input")))
 
 
 if __name__ == "__main__":

@@ -14,24 +14,19 @@ import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from stages.common.answers import Answers, Message
-from stages.common.dialogue import parse_turns, speakers
-from stages.common.errors import UserError, run_stage
-from stages.common.generated import Generated, Rejection, outcome, sift, write_outputs
-from stages.common.llm import ask, is_dry_run, plan
-from stages.common.novelty import Novelty
-from stages.common.params import Quality, Synthesize, load_params
-from stages.common.privacy import refuse_personal_data
-from stages.common.quality import Rejected, Row, require_faithful, require_korean, require_length
-from stages.common.tables import AUGMENTED_COLUMNS, read_table
-
-TABLES = Path("data/checked")
-PARAPHRASES = Path("data/augmented/paraphrase.csv")
-OUTPUT = Path("data/augmented/synthetic.csv")
-ANSWERS = Path("data/answers/synthesize.jsonl")
+from stages.augment.answer_rows import Generated, Rejection, outcome, sift, write_outputs
+from stages.augment.novelty import Novelty
+from stages.augment.privacy import refuse_personal_data
+from stages.augment.quality_gate import Rejected, require_faithful, require_korean, require_length
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.params import Quality, Synthesize, load_params
+from stages.corpus.dialogue import parse_turns, speakers
+from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
+from stages.llm.answer_store import Answers, Message
+from stages.llm.ask import ask, is_dry_run, plan
 
 INSTRUCTION = """\
 당신은 한국어 일상 대화를 다루는 숙련된 작가입니다.
@@ -55,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class DialogueBrief:
     """What one request asks for: the new row's fname, how it is to be, and the rows shown.
 
     `lender` is the fname of the training row that lends topic and number of turns.
@@ -69,10 +64,10 @@ class Plan:
     examples: list[Row]
 
 
-def draw(rows: Sequence[Row], index: int, settings: Synthesize, seed: int) -> Plan:
+def draw(rows: Sequence[Row], index: int, settings: Synthesize, seed: int) -> DialogueBrief:
     """Draw by seed the rows that a request shows, and one more that the new row is to be like; styles take turns."""
     *examples, lender = random.Random(f"{seed} {index}").sample(rows, settings.few_shot + 1)
-    return Plan(
+    return DialogueBrief(
         fname=f"synth_{index}",
         lender=lender["fname"],
         topic=lender["topic"],
@@ -82,7 +77,7 @@ def draw(rows: Sequence[Row], index: int, settings: Synthesize, seed: int) -> Pl
     )
 
 
-def conversation(plan: Plan) -> list[Message]:
+def conversation(plan: DialogueBrief) -> list[Message]:
     """The messages that ask for a new dialogue: each example is a question, without a style, with its answer."""
     messages = [{"role": "system", "content": INSTRUCTION}]
     for row in plan.examples:
@@ -93,7 +88,7 @@ def conversation(plan: Plan) -> list[Message]:
     return [*messages, _message("user", wanted)]
 
 
-def sent(plan: Plan) -> list[tuple[str, str]]:
+def sent(plan: DialogueBrief) -> list[tuple[str, str]]:
     """The texts of training rows that a request holds, each with its row's fname."""
     shown = [(row["fname"], row[column]) for row in plan.examples for column in SHOWN]
     return [(plan.lender, plan.topic), *shown]
@@ -103,7 +98,7 @@ def _message(role: str, content: dict[str, Any]) -> Message:
     return {"role": role, "content": json.dumps(content, ensure_ascii=False)}
 
 
-def written(plan: Plan, new: Generated, quality: Quality) -> Row:
+def written(plan: DialogueBrief, new: Generated, quality: Quality) -> Row:
     """Make the row of an answer.
 
     Raises:
@@ -127,11 +122,11 @@ def written(plan: Plan, new: Generated, quality: Quality) -> Row:
 
 
 def keep_good(
-    plans: Sequence[Plan], texts: Iterable[str | None], quality: Quality, novelty: Novelty
+    plans: Sequence[DialogueBrief], texts: Iterable[str | None], quality: Quality, novelty: Novelty
 ) -> tuple[list[Row], list[Rejection]]:
     """Sort the answers for the plans into rows to use and rejected ones."""
 
-    def to_row(plan: Plan, new: Generated) -> Row:
+    def to_row(plan: DialogueBrief, new: Generated) -> Row:
         row = written(plan, new, quality)
         novelty.take(row, origin=plan.fname)
         return row
@@ -143,19 +138,19 @@ def main() -> None:
     dry_run = is_dry_run("synthesize")
     params = load_params()
     wanted, settings = params.augment.synthesize, params.augment.llm
-    train = read_table(TABLES / "train.csv", "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     if wanted.n == 0:
         log.info(NOTHING)
     elif len(train) <= wanted.few_shot:
         raise UserError(
             f"augment.synthesize.few_shot = {wanted.few_shot}: must be below the {len(train)} rows of "
-            f"{TABLES / 'train.csv'}; lower it, or raise data.limit"
+            f"{paths.CHECKED / 'train.csv'}; lower it, or raise data.limit"
         )
     examples = train.to_dict("records")
     plans = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
-    refuse_personal_data(TABLES / "train.csv", (pair for drawn in plans for pair in sent(drawn)), settings)
+    refuse_personal_data(paths.TRAIN, (pair for drawn in plans for pair in sent(drawn)), settings)
     conversations = [conversation(drawn) for drawn in plans]
-    answers = Answers(ANSWERS)
+    answers = Answers(paths.SYNTHESIZE_ANSWERS)
     if dry_run:
         print(plan("synthesize", conversations, settings, answers))
         return
@@ -164,10 +159,10 @@ def main() -> None:
     rejections: list[Rejection] = []
     if plans:
         texts = ask("synthesize", conversations, settings, answers, SHOWN)
-        novelty = Novelty.of_tables(TABLES, params.augment.quality, PARAPHRASES)
+        novelty = Novelty.of_tables(paths.CHECKED, params.augment.quality, paths.PARAPHRASES)
         rows, rejections = keep_good(plans, texts, params.augment.quality, novelty)
         log.info("synthesize: %s", outcome(len(rows), rejections))
-    write_outputs(OUTPUT, rows, rejections, answers.usage().metrics(settings))
+    write_outputs(paths.SYNTHETIC, rows, rejections, answers.usage().metrics(settings))
     answers.save()
 
 

@@ -12,25 +12,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from itertools import chain, product
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from stages.common.decoding import DecodingSettings, fixed_settings
-from stages.common.errors import UserError, run_stage
-from stages.common.files import replacing, write_json
-from stages.common.generation import Tell, TransformersWriter, batches, in_batches
-from stages.common.halving import best, search
-from stages.common.params import Decoding, load_params
-from stages.common.postprocess import process
-from stages.common.rouge import morpheme_scores
-from stages.common.sampling import spread
-from stages.common.tables import read_table, references
-from stages.common.writers import load_writer
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import replacing, write_json
+from stages.core.params import Decoding, load_params
+from stages.corpus.spread import spread
+from stages.corpus.tables import read_table, references
+from stages.decoding.postprocess import process
+from stages.decoding.run_batches import run_batches
+from stages.decoding.successive_halving import best, halve
+from stages.engines.batches import Tell, batches
+from stages.engines.load_writers import load_writer
+from stages.engines.settings import DecodingSettings, fixed_settings
+from stages.engines.transformers_writer import TransformersWriter
+from stages.scoring.rouge import morpheme_scores
 
-DEV = Path("data/checked/dev.csv")
-DECODING = Path("metrics/eval/decoding.json")
-POINTS = Path("metrics/eval/decoding")
 PLOTTED = [field.name for field in fields(DecodingSettings) if field.name != "max_new_tokens"]
 
 logger = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class Evaluation:
 
         room = max(each.num_beams * each.max_new_tokens for each in settings)
         alone = batches([self.lengths[row] for row in rows], room, self.writer.limits(self.decoding))
-        by_row = in_batches(work, alone, f"{len(settings)} settings")
+        by_row = run_batches(work, alone, f"{len(settings)} settings")
         for row, scores in zip(rows, by_row, strict=True):
             for each, score in zip(settings, scores, strict=True):
                 self.known[each][row] = score
@@ -115,7 +114,7 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
     """What metrics/eval/decoding.json holds: the best settings, what tuning gains, and all that was tried."""
     rows = list(range(len(evaluate.dialogues)))
     halves = [half for half in (rows[::2], rows[1::2]) if half]
-    winners = [best(search(settings, half, evaluate)) for half in halves]
+    winners = [best(halve(settings, half, evaluate)) for half in halves]
     contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
     logger.info("chosen on %d dialogues: %s", len(rows), asdict(chosen))
@@ -139,7 +138,7 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
 
 def write_points(tried: Sequence[dict[str, Any]]) -> None:
     """One table for each setting: its value and the score, for all that was tried."""
-    with replacing(POINTS) as folder:
+    with replacing(paths.DECODING_POINTS) as folder:
         folder.mkdir()
         for name in PLOTTED:
             lines = [f"{float(each[name]):g}\t{each['final']}\t{each['samples']}\n" for each in tried]
@@ -153,13 +152,13 @@ def main() -> None:
     found: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
     if decoding.tune:
         settings = candidates(decoding)
-        dev = read_table(DEV, "dev")
+        dev = read_table(paths.DEV, "dev")
         rows = spread(len(dev), decoding.tune_samples)
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
         writer = load_writer(params.quantization, merge=True)
         evaluate = Evaluation(writer, [dialogues[row] for row in rows], [refs[row] for row in rows], decoding)
         found = choose(evaluate, settings, fixed)
-    write_json(DECODING, found)
+    write_json(paths.DECODING, found)
     write_points(found["tried"])
 
 

@@ -22,7 +22,7 @@ SMALL = {
     "data": {"limit": 12},
     "augment": {"paraphrase": {"n": 0}, "speaker_swap": {"n": 4}, "synthesize": {"n": 0}},
     "lora": {"r": 4, "dropout": 0.1},
-    "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2},
+    "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2, "preview_max_new_tokens": 8},
     "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},
 }
 

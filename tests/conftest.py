@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.common.files import write_json
+from stages.core.files import write_json
 from tests.clone import Clone
 from tests.fake_openai import KEY, FakeOpenAI
 from tests.tiny import build_tiny_checkpoint

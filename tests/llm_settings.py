@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.common.params import Llm, read_yaml
+from stages.core.params import Llm, read_yaml
 from tests.fake_openai import ROOT
 
 

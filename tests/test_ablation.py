@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ablation import REPORT, Result, experiments, report, row_scores
-from stages.common.errors import UserError
-from stages.common.morphemes import kiwi_morphemes
-from stages.common.params import Augment, load_params
-from stages.common.rouge import morpheme_scores
+from stages.core.errors import UserError
+from stages.core.params import Augment, load_params
+from stages.scoring.morphemes import kiwi_morphemes
+from stages.scoring.rouge import morpheme_scores
 from tests.clone import Clone
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_one_command_runs_all_and_can_be_repeated(finished: Clone) -> None:
     # An experiment of an earlier commit has the name already.
     finished.git("commit", "-q", "--allow-empty", "-m", "another commit")
     again = (
-        "from benchmarks.ablation import experiments, run_experiment; from stages.common.params import load_params; "
+        "from benchmarks.ablation import experiments, run_experiment; from stages.core.params import load_params; "
         "run_experiment('speaker_swap', experiments(load_params().augment)['speaker_swap'])"
     )
     log = finished.run("python", "-c", again)

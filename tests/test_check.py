@@ -9,9 +9,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.check import main
-from stages.common import tables
-from stages.common.errors import UserError
-from stages.common.tables import read_table, write_table
+from stages.core.errors import UserError
+from stages.corpus import tables
+from stages.corpus.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = {split: read_table(ROOT / f"data/sample/{split}.csv", "test") for split in ("train", "dev", "test")}

@@ -11,10 +11,11 @@ from ruamel.yaml import YAML
 
 from stages import clean
 from stages.clean import main
-from stages.common.batch_cleaning import clean_batch
-from stages.common.cleaning import STRUCTURE, load_rules
-from stages.common.errors import UserError
-from stages.common.tables import read_table, write_table
+from stages.cleaning.batch import clean_batch
+from stages.cleaning.rules import STRUCTURE, load_rules
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.corpus.tables import read_table, write_table
 
 ROOT = Path(__file__).parent.parent
 RULES = load_rules(ROOT / "data/rules/denoise.csv")
@@ -191,13 +192,15 @@ def test_cleaning_the_clean_sample_changes_nothing(project: Path) -> None:
     shutil.copytree(ROOT / "data/sample", "data/ingested")
     main()
     once = {path.name: path.read_bytes() for path in Path("data/clean").iterdir()}
-    typos = json.loads(clean.METRICS.read_text(encoding="utf-8"))["train"]["typos"]
+    typos = json.loads(paths.CLEANING_METRICS.read_text(encoding="utf-8"))["train"]["typos"]
     shutil.rmtree("data/ingested")
     Path("data/clean").rename("data/ingested")
     main()
     assert {path.name: path.read_bytes() for path in Path("data/clean").iterdir()} == once
     assert typos["rows"] > 0
-    assert all(split["changed"] == 0 for split in json.loads(clean.METRICS.read_text(encoding="utf-8")).values())
+    assert all(
+        split["changed"] == 0 for split in json.loads(paths.CLEANING_METRICS.read_text(encoding="utf-8")).values()
+    )
 
 
 def test_processes_give_what_one_gives(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +209,11 @@ def test_processes_give_what_one_gives(project: Path, monkeypatch: pytest.Monkey
     write_table(table(dialogue=dialogues, summary=[f"#Person1# 은 {i}을 봤다 ." for i in range(rows)]), PATH)
     set_clean(fix_typos=False)
     main()
-    alone = Path("data/clean/train.csv").read_bytes(), clean.METRICS.read_bytes()
+    alone = Path("data/clean/train.csv").read_bytes(), paths.CLEANING_METRICS.read_bytes()
     monkeypatch.setattr(clean, "SMALL", 0)
     monkeypatch.setattr(clean, "available_cores", lambda: 2)
     main()
-    assert (Path("data/clean/train.csv").read_bytes(), clean.METRICS.read_bytes()) == alone
+    assert (Path("data/clean/train.csv").read_bytes(), paths.CLEANING_METRICS.read_bytes()) == alone
     assert json.loads(alone[1])["train"]["rows"] == rows
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import UserError
 from stages.compare import main
+from stages.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 ROWS = 12

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from stages import demo, infer, train
-from stages.common.decoding import DecodingSettings
-from stages.common.files import write_json
-from stages.common.generation import summarise
-from stages.common.model import load_for_generation
-from stages.common.params import load_params
-from stages.common.summariser import Summariser
-from stages.common.writers import MANIFEST
+from stages import demo, train
+from stages.core import paths
+from stages.core.files import write_json
+from stages.core.params import load_params
+from stages.engines.settings import DecodingSettings
+from stages.models.load import load_for_generation
+from stages.serving.summarize import summarize
+from stages.serving.summarizer import Summarizer
 from tests.tiny_project import ROOT, configure
 
 DIALOGUE = "#Person1#: 내일 만날까요?\n#Person2#: 네, 좋아요."
@@ -33,8 +33,8 @@ def server(tiny_project: Path) -> Iterator[demo.Demo]:
         decoding={"min_hangul": 0.0},
     )
     train.main()
-    write_json(infer.DECODING, {"chosen": asdict(SETTINGS)})
-    with demo.Demo(Summariser.load(load_params()), 0) as server:
+    write_json(paths.DECODING, {"chosen": asdict(SETTINGS)})
+    with demo.Demo(Summarizer.load(load_params()), 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -58,13 +58,13 @@ def test_the_page_and_its_answers(server: demo.Demo) -> None:
     assert "http://" not in text
     assert "https://" not in text
 
-    found = answers(ask(server, "POST", "/summarise", json.dumps({"dialogue": DIALOGUE})))
+    found = answers(ask(server, "POST", "/summarize", json.dumps({"dialogue": DIALOGUE})))
     by_source = {source: [each for each in found if each["from"] == source] for source in ("adapter", "base")}
-    base = load_for_generation(MANIFEST, None, load_params().quantization)
-    builder = server.summariser.writer.builder
+    base = load_for_generation(paths.MANIFEST, None, load_params().quantization)
+    builder = server.summarizer.writer.builder
     expected = {
-        "adapter": server.summariser.all([DIALOGUE])[0],
-        "base": summarise(base, builder, [DIALOGUE], SETTINGS, batch_size=1, label="test")[0],
+        "adapter": server.summarizer.all([DIALOGUE])[0],
+        "base": summarize(base, builder, [DIALOGUE], SETTINGS, batch_size=1, label="test")[0],
     }
     assert expected["adapter"] != expected["base"]
     for source, each in by_source.items():
@@ -81,8 +81,8 @@ def test_what_is_not_answered(server: demo.Demo) -> None:
     assert ask(server, "GET", "/etc/passwd").status == 404
     assert ask(server, "POST", "/").status == 404
     for body in ("", "[]", '{"dialogue": 3}', "{"):
-        assert ask(server, "POST", "/summarise", body).status == 400
-    assert "no turn" in answers(ask(server, "POST", "/summarise", json.dumps({"dialogue": "안녕"})))[0]["error"]
+        assert ask(server, "POST", "/summarize", body).status == 400
+    assert "no turn" in answers(ask(server, "POST", "/summarize", json.dumps({"dialogue": "안녕"})))[0]["error"]
     # A page of another site, or a name that leads here from elsewhere.
-    assert ask(server, "POST", "/summarise", "{}", Origin="http://example.com").status == 403
+    assert ask(server, "POST", "/summarize", "{}", Origin="http://example.com").status == 403
     assert ask(server, "GET", "/", Host="example.com").status == 403

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from dvclive import Live
 
-from stages.common.errors import UserError
-from stages.common.files import write_json
+from stages.core.errors import UserError
+from stages.core.files import write_json
 from stages.evaluate import main, write_metrics
 
 REPOSITORY = Path(__file__).parent.parent

@@ -19,13 +19,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages import explore
-from stages.common import exploration, figures, profile
-from stages.common.cleaning import clean_dialogue, load_rules
-from stages.common.exploration import Findings
-from stages.common.files import write_json
-from stages.common.params import Prompt
-from stages.common.sampling import spread
-from stages.common.tables import write_table
+from stages.cleaning.rules import clean_dialogue, load_rules
+from stages.core import paths
+from stages.core.files import write_json
+from stages.core.params import Prompt
+from stages.corpus.spread import spread
+from stages.corpus.tables import write_table
+from stages.pages import data_page as exploration
+from stages.pages import html_parts
+from stages.pages import table_profile as profile
+from stages.pages.data_page import DataReports
 
 FOUND = ["fname", "table", "check", "detail"]
 PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0)
@@ -65,7 +68,7 @@ FRAMES = {
     ("test", "raw"): UNSCORED,
     ("test", "clean"): UNSCORED,
 }
-FINDINGS = Findings(
+FINDINGS = DataReports(
     cleaning={
         split: {
             "rows": 2,
@@ -111,7 +114,7 @@ def apply_rules(text: str) -> str:
     return clean_dialogue(text, RULES, fix_spacing=True)
 
 
-def draw(frames: Mapping[tuple[str, str], pd.DataFrame] = FRAMES, findings: Findings = FINDINGS) -> str:
+def draw(frames: Mapping[tuple[str, str], pd.DataFrame] = FRAMES, findings: DataReports = FINDINGS) -> str:
     return exploration.explore(frames, words(*frames.values()), PROMPT, findings, apply_rules)
 
 
@@ -224,25 +227,25 @@ def test_most_cleaned_takes_changed_rows_by_kinds_of_noise() -> None:
 
 
 def test_bins_have_round_edges_and_percentages_keep_all_that_is_longer() -> None:
-    assert figures.bins([2, 3, 3, 7]) == [2, 3, 4, 5, 6]
-    assert figures.bins(range(101)) == list(range(0, 100, 5))
-    assert figures.percentages([0, 5, 12, 999], [0, 10]) == [50, 50]
-    assert figures.percentages([], [0, 10]) == [0, 0]
+    assert html_parts.bins([2, 3, 3, 7]) == [2, 3, 4, 5, 6]
+    assert html_parts.bins(range(101)) == list(range(0, 100, 5))
+    assert html_parts.percentages([0, 5, 12, 999], [0, 10]) == [50, 50]
+    assert html_parts.percentages([], [0, 10]) == [0, 0]
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_bins_are_few_and_hold_every_value(values: list[float]) -> None:
-    edges = figures.bins(values)
+    edges = html_parts.bins(values)
     assert len(edges) <= 20
-    assert sum(figures.percentages(values, edges)) == pytest.approx(100)
+    assert sum(html_parts.percentages(values, edges)) == pytest.approx(100)
 
 
 def test_diff_marks_words_and_shows_changed_white_space() -> None:
-    assert figures.diff("나는 집에 간다. \n<b>", "나는 집에 갔다.\n<b>") == (
+    assert html_parts.diff("나는 집에 간다. \n<b>", "나는 집에 갔다.\n<b>") == (
         "나는 집에 <del>간다</del><ins>갔다</ins>.<del>␣</del>\n&lt;b&gt;"
     )
-    assert figures.diff("그럼요ㅎㅎ", "그럼요") == "그럼요<del>ㅎㅎ</del>"
-    assert figures.diff("가.\\n나", "가.\n나") == "가.<del>\\n</del><ins>↵\n</ins>나"
+    assert html_parts.diff("그럼요ㅎㅎ", "그럼요") == "그럼요<del>ㅎㅎ</del>"
+    assert html_parts.diff("가.\\n나", "가.\n나") == "가.<del>\\n</del><ins>↵\n</ins>나"
 
 
 TEXT = st.text(st.sampled_from("가나 ab#1.<&\n\r\\\"'"))
@@ -250,7 +253,7 @@ TEXT = st.text(st.sampled_from("가나 ab#1.<&\n\r\\\"'"))
 
 @given(TEXT, TEXT)
 def test_diff_holds_both_texts_whole(before: str, after: str) -> None:
-    marked = str(figures.diff(before, after))
+    marked = str(html_parts.diff(before, after))
     old = re.sub(r"<ins>.*?</ins>", "", marked, flags=re.DOTALL)
     new = re.sub(r"<del>.*?</del>", "", marked, flags=re.DOTALL)
     for text, marks in ((before, old), (after, new)):
@@ -433,7 +436,7 @@ def test_stage_writes_the_same_bytes_twice_and_what_dvc_draws(tmp_path: Path, mo
     Path("models").mkdir()
     Path("models/base.json").write_text('{"path": "tokenizer"}')
     explore.main()
-    outputs = [explore.PAGE, *sorted(explore.PLOTS.iterdir())]
+    outputs = [paths.EXPLORATION, *sorted(paths.DATA_PLOTS.iterdir())]
     first = [path.read_bytes() for path in outputs]
     assert [path.name for path in outputs] == ["explore.html", "dialogue.tsv", "summary.tsv"]
     explore.main()

@@ -14,15 +14,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stages import export, fetch_model, infer, train
-from stages.common.decoding import DecodingSettings
-from stages.common.errors import UserError
-from stages.common.files import remove, write_json
-from stages.common.generation import summarise
-from stages.common.model import load_for_generation
-from stages.common.params import load_params
-from stages.common.postprocess import process
-from stages.common.prompt import PromptBuilder, PromptSettings
-from stages.common.tables import read_table
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.files import remove, write_json
+from stages.core.params import load_params
+from stages.corpus.tables import read_table
+from stages.decoding.postprocess import process
+from stages.engines.settings import DecodingSettings
+from stages.models.load import load_for_generation
+from stages.models.prompt import PromptBuilder, PromptSettings
+from stages.serving.summarize import summarize
 from tests.tiny_project import ROOT, build_project, configure
 
 MERGED = Path("models/merged")
@@ -78,15 +79,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 def summaries(model: PreTrainedModel, settings: DecodingSettings) -> list[str]:
     """What a model writes for the dialogues of dev."""
     builder = PromptBuilder(AutoTokenizer.from_pretrained(MERGED), PromptSettings.load(MERGED))
-    dialogues = read_table(export.DEV, "dev")["dialogue"].tolist()
-    return summarise(model, builder, dialogues, settings, batch_size=1, label="test")
+    dialogues = read_table(paths.DEV, "dev")["dialogue"].tolist()
+    return summarize(model, builder, dialogues, settings, batch_size=1, label="test")
 
 
-def unquantised() -> PreTrainedModel:
+def unquantized() -> PreTrainedModel:
     """The base in bfloat16, with the adapter beside it."""
     quantization = load_params().quantization
     wanted = quantization.model_copy(update={"load_in_4bit": False, "compute_dtype": "bfloat16"})
-    return load_for_generation(export.MANIFEST, export.ADAPTER, wanted)
+    return load_for_generation(paths.MANIFEST, paths.ADAPTER, wanted)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_the_export_writes_the_same_summaries_without_peft(
     assert merged.dtype is torch.bfloat16
     assert not any("lora" in name for name, _ in merged.named_modules())
     settings = DecodingSettings(max_new_tokens=8)
-    assert summaries(merged, settings) == summaries(unquantised(), settings)
+    assert summaries(merged, settings) == summaries(unquantized(), settings)
     # Nothing of this machine is in it.
     places = [str(place).encode() for place in (project, Path.home(), ROOT)]
     assert not [name for name, content in contents(MERGED).items() for place in places if place in content]
@@ -124,19 +125,19 @@ def test_the_export_writes_the_same_summaries_without_peft(
 
 def test_generate_alone_does_as_the_predictions(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = DecodingSettings(max_new_tokens=6, num_beams=2, length_penalty=0.7, repetition_penalty=1.1)
-    write_json(export.DECODING, {"chosen": asdict(settings)})
+    write_json(paths.DECODING, {"chosen": asdict(settings)})
     infer.main()
     export.main([])
     merged = AutoModelForCausalLM.from_pretrained(MERGED).eval()
     tokenizer = AutoTokenizer.from_pretrained(MERGED)
     builder = PromptBuilder(tokenizer, PromptSettings.load(MERGED))
-    dialogue = read_table(export.DEV, "dev")["dialogue"][1]
+    dialogue = read_table(paths.DEV, "dev")["dialogue"][1]
     ids = torch.tensor([builder.prompt_ids(dialogue)])
     text = tokenizer.decode(merged.generate(ids)[0, ids.shape[1] :], skip_special_tokens=True)
     written = summaries(merged, settings)
     assert process(text) == written[1]
 
-    predicted = pd.read_csv(export.PREDICTIONS, keep_default_na=False)["summary"].tolist()
+    predicted = pd.read_csv((paths.DEV_PREDICTIONS), keep_default_na=False)["summary"].tolist()
     same = sum(map(str.__eq__, predicted, written))
     assert f"predictions       {same} of 5 summaries the same\n" in capsys.readouterr().out
 
@@ -177,7 +178,7 @@ def test_an_interruption_leaves_the_earlier_export(part: str, project: Path, mon
 
 
 def test_an_adapter_that_is_not_finite(project: Path) -> None:
-    path = export.ADAPTER / "adapter_model.safetensors"
+    path = paths.ADAPTER / "adapter_model.safetensors"
     weights = load_file(path)
     weights[next(iter(weights))][0, 0] = torch.nan
     save_file(weights, path)
@@ -187,7 +188,7 @@ def test_an_adapter_that_is_not_finite(project: Path) -> None:
 
 
 def test_before_training(project: Path) -> None:
-    remove(export.ADAPTER)
+    remove(paths.ADAPTER)
     with pytest.raises(UserError) as error:
         export.main([])
     assert str(error.value) == "models/adapter/adapter_config.json: not found; run `dvc repro train`"
@@ -206,7 +207,7 @@ def test_nothing_but_an_earlier_export_is_replaced(output: str, project: Path) -
     with pytest.raises(UserError) as error:
         export.main(["--output", output])
     assert str(error.value) == f"--output {output}: is there and no earlier export; name a new folder"
-    assert (export.ADAPTER / "adapter_config.json").is_file()
+    assert (paths.ADAPTER / "adapter_config.json").is_file()
 
 
 def test_no_samples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,9 @@ CHECKPOINT = ["config.json", "generation_config.json", "model.safetensors", "tok
 LOAD = """
 import json
 from pathlib import Path
-from stages.common.model import load_base, load_tokenizer
-from stages.common.params import load_params
+from stages.models.load import load_base
+from stages.models.tokenizer import load_tokenizer
+from stages.core.params import load_params
 
 manifest = Path("models/base.json")
 tokenizer = load_tokenizer(manifest)

@@ -7,25 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from stages import infer, train
-from stages.common.adapters import find_adapter
-from stages.common.decoding import DecodingSettings
-from stages.common.errors import UserError
-from stages.common.files import read_json, write_json
-from stages.common.generation import summarise
-from stages.common.model import load_for_generation, load_tokenizer
-from stages.common.params import load_params
-from stages.common.prompt import PromptBuilder, PromptSettings
-from stages.common.rouge import morpheme_scores
-from stages.common.tables import read_table, references
-from stages.common.writers import ADAPTER, MANIFEST
-from tests.tiny_project import ROOT, configure
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.files import read_json, write_json
+from stages.core.params import load_params
+from stages.corpus.tables import read_table, references
+from stages.decoding.find_adapter import find_adapter
+from stages.engines.settings import DecodingSettings
+from stages.engines.transformers_writer import TransformersWriter
+from stages.models.load import load_for_generation
+from stages.models.prompt import PromptBuilder, PromptSettings
+from stages.models.tokenizer import load_tokenizer
+from stages.scoring.rouge import morpheme_scores
+from stages.serving.summarize import summarize
+from tests.tiny_project import ROOT, configure, copy_of_the_code
 
 SETTINGS = DecodingSettings(max_new_tokens=10, num_beams=2, length_penalty=0.7)
 
@@ -39,16 +43,16 @@ def trained(tiny_project: Path) -> None:
         decoding={"batch_size": 2, "min_hangul": 0.0},
     )
     train.main()
-    write_json(infer.DECODING, {"chosen": asdict(SETTINGS)})
+    write_json(paths.DECODING, {"chosen": asdict(SETTINGS)})
 
 
 def expected(path: Path) -> list[str]:
     """What the adapter writes for each dialogue of a table, by itself."""
     params = load_params()
-    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
     dialogues = pd.read_csv(path)["dialogue"]
-    return [summarise(model, builder, [text], SETTINGS, batch_size=1, label="test")[0] for text in dialogues]
+    return [summarize(model, builder, [text], SETTINGS, batch_size=1, label="test")[0] for text in dialogues]
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -62,11 +66,11 @@ def test_predictions_in_the_order_of_the_tables(trained: None) -> None:
     for split in ("dev", "test"):
         table = Path(f"data/checked/{split}.csv")
         fnames = pd.read_csv(table)["fname"]
-        assert rows(infer.PREDICTIONS / f"{split}.csv") == [
+        assert rows(paths.PREDICTIONS / f"{split}.csv") == [
             ["fname", "summary"],
             *map(list, zip(fnames, expected(table), strict=True)),
         ]
-    assert sorted(path.name for path in infer.PREDICTIONS.iterdir()) == ["dev.csv", "test.csv"]
+    assert sorted(path.name for path in paths.PREDICTIONS.iterdir()) == ["dev.csv", "test.csv"]
     # Dialogues are generated longest first, which is not the order of the table.
     lengths = read_table(Path("data/checked/dev.csv"), "dev")["dialogue"].str.len().tolist()
     assert lengths != sorted(lengths, reverse=True)
@@ -78,43 +82,45 @@ def test_the_submission_has_a_row_for_each_test_dialogue(index: bool, trained: N
     assert "summary" not in pd.read_csv("data/checked/test.csv").columns
     infer.main()
     fnames, summaries = pd.read_csv("data/checked/test.csv")["fname"], expected(Path("data/checked/test.csv"))
-    submission = rows(infer.SUBMISSION)
+    submission = rows(paths.SUBMISSION)
     if index:
-        assert infer.SUBMISSION.read_text(encoding="utf-8").startswith(",fname,summary\n0,")
+        assert paths.SUBMISSION.read_text(encoding="utf-8").startswith(",fname,summary\n0,")
         assert [row.pop(0) for row in submission] == ["", "0", "1", "2"]
     assert submission == [["fname", "summary"], *map(list, zip(fnames, summaries, strict=True))]
 
 
 def test_a_second_run_writes_the_same_bytes(trained: None) -> None:
     infer.main()
-    first = {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION]}
+    first = {path: path.read_bytes() for path in [*paths.PREDICTIONS.iterdir(), paths.SUBMISSION]}
     infer.main()
-    assert {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION]} == first
+    assert {path: path.read_bytes() for path in [*paths.PREDICTIONS.iterdir(), paths.SUBMISSION]} == first
 
 
 def outputs() -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in [*infer.PREDICTIONS.iterdir(), infer.SUBMISSION, infer.EFFECTS]}
+    return {
+        path: path.read_bytes() for path in [*paths.PREDICTIONS.iterdir(), paths.SUBMISSION, paths.POSTPROCESS_EFFECTS]
+    }
 
 
 def test_what_each_rule_does_to_the_score_is_reported(trained: None) -> None:
     infer.main()
-    found = read_json(infer.EFFECTS)["dev"]
+    found = read_json(paths.POSTPROCESS_EFFECTS)["dev"]
     assert found["samples"] == 5
     assert list(found["rules"]) == ["thinking", "particles", "repeated", "unfinished", "regenerated"]
     dev = read_table(Path("data/checked/dev.csv"), "dev")
-    predicted = pd.read_csv(infer.PREDICTIONS / "dev.csv", keep_default_na=False)["summary"].tolist()
+    predicted = pd.read_csv(paths.DEV_PREDICTIONS, keep_default_na=False)["summary"].tolist()
     assert found["processed"] == morpheme_scores(predicted, references(dev)).rounded()["final"]
     configure(decoding={"postprocess": ["particles"]})
     infer.main()
-    assert list(read_json(infer.EFFECTS)["dev"]["rules"]) == ["particles", "regenerated"]
+    assert list(read_json(paths.POSTPROCESS_EFFECTS)["dev"]["rules"]) == ["particles", "regenerated"]
 
 
 def test_an_ensemble_is_reranked_by_what_its_members_agree_on(trained: None) -> None:
     """Two copies of one adapter outvote another."""
-    shutil.copytree(ADAPTER, "models/twin")
+    shutil.copytree(paths.ADAPTER, "models/twin")
     settings = {"rerank": "mbr", "samples": 0, "ensemble": ["models/twin"]}
     configure(decoding=settings)
-    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=10))})
+    write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=10))})
     infer.main()
     twins = outputs()
     configure(decoding={**settings, "ensemble": []})
@@ -122,7 +128,7 @@ def test_an_ensemble_is_reranked_by_what_its_members_agree_on(trained: None) -> 
     assert outputs() == twins
     configure(decoding={**settings, "samples": 3})
     infer.main()
-    assert outputs()[infer.SUBMISSION] != b""
+    assert outputs()[paths.SUBMISSION] != b""
     configure(decoding={"rerank": "none"})
     with pytest.raises(UserError, match=r"decoding\.ensemble: needs decoding\.rerank: mbr"):
         infer.main()
@@ -137,15 +143,44 @@ def test_an_adapter_that_is_not_there(name: str, message: str, trained: None) ->
         find_adapter(name)
 
 
+def test_answers_of_other_code_are_not_gone_on_with(
+    trained: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = copy_of_the_code(tmp_path_factory.mktemp("code"), monkeypatch)
+    write = TransformersWriter.write
+    batches: list[int] = []
+
+    def counted(self: TransformersWriter, dialogues: Sequence[str], *args: Any) -> list[str]:
+        batches.append(len(dialogues))
+        return write(self, dialogues, *args)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TransformersWriter, "write", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(infer, "write_submission", killed)
+        with pytest.raises(KeyboardInterrupt):
+            infer.main()
+        assert sum(batches) == 8
+        with pytest.raises(KeyboardInterrupt):
+            infer.main()
+        assert sum(batches) == 8, "all answers were there already"
+    with (code / "stages/engines/beam_search.py").open("a", encoding="utf-8") as file:
+        file.write("# another search\n")
+    infer.main()
+    assert sum(batches) == 16
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_files(trained: None) -> None:
     configure(decoding={"batch_size": 1, "max_new_tokens": 48})
-    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=200, num_beams=3))})
+    write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=200, num_beams=3))})
     infer.main()
     expected_outputs = outputs()
     partial = Path("models/partial")
     assert not list(partial.glob("*.jsonl"))
-    shutil.rmtree(infer.PREDICTIONS)
+    shutil.rmtree(paths.PREDICTIONS)
 
     def written() -> int:
         return sum(path.read_bytes().count(b"\n") for path in partial.glob("*.jsonl"))

@@ -12,7 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import ingest
-from stages.common.tables import Split, read_table
+from stages.core import paths
+from stages.corpus.tables import Split, read_table
 
 ROOT = Path(__file__).parents[1]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -67,7 +68,7 @@ def test_sample_on_the_command_line(workspace: Path) -> None:
 
 def test_twice_gives_the_same_bytes(workspace: Path) -> None:
     def outputs() -> list[bytes]:
-        return [path.read_bytes() for path in (*sorted(ingest.INGESTED.iterdir()), ingest.METRICS)]
+        return [path.read_bytes() for path in (*sorted(paths.INGESTED.iterdir()), paths.INGEST_METRICS)]
 
     ingest.main()
     first = outputs()
@@ -81,7 +82,7 @@ def test_limit_keeps_the_first_rows(workspace: Path) -> None:
     train = read_table(Path("data/ingested/train.csv"), "train")
     whole = read_table(Path("data/sample/train.csv"), "train")
     assert train.equals(whole.head(20))
-    facts = json.loads(ingest.METRICS.read_text())
+    facts = json.loads(paths.INGEST_METRICS.read_text())
     assert {split: (facts[split]["rows_read"], facts[split]["rows_kept"]) for split in SPLITS} == {
         "train": (80, 20),
         "dev": (16, 16),
@@ -110,7 +111,7 @@ def test_user_tables_in_any_column_order(workspace: Path, caplog: pytest.LogCapt
         "data/raw/test.csv: 1 of 1 rows kept",
         "data/raw: 1 fnames occur in more than one table, first same",
     ]
-    assert json.loads(ingest.METRICS.read_text()) == {
+    assert json.loads(paths.INGEST_METRICS.read_text()) == {
         "train": {
             "rows_read": 1,
             "rows_kept": 1,

@@ -11,8 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import merge
-from stages.common.errors import run_stage
-from stages.common.tables import read_table, write_table
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.corpus.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[1]
 HEADER = "fname,dialogue,summary,topic,source\n"
@@ -60,7 +61,7 @@ def write_augmented(source: str, rows: int) -> None:
 
 
 def merged_names(source: str) -> list[str]:
-    table = read_table(merge.MERGED, "train")
+    table = read_table(paths.MERGED, "train")
     return sorted(table["fname"][table["source"] == source])
 
 
@@ -74,15 +75,15 @@ def test_what_the_llm_stages_report_is_collected(workspace: Path) -> None:
     for source, text in rows.items():
         Path(f"data/augmented/{source}.rejected.csv").write_text(REJECTED + text)
     merge.main()
-    metrics = json.loads(merge.METRICS.read_text())
+    metrics = json.loads(paths.AUGMENTATION_METRICS.read_text())
     assert metrics["rejected"] == {"paraphrase": {"not Korean": 2}, "synthetic": {}}
     assert metrics["llm"]["paraphrase"] == spent
-    assert merge.REJECTED.read_text() == REJECTED + rows["paraphrase"] + rows["synthetic"]
+    assert paths.REJECTED.read_text() == REJECTED + rows["paraphrase"] + rows["synthetic"]
 
 
 def test_every_row_is_there_once_with_its_source(workspace: Path) -> None:
     merge.main()
-    merged = read_table(merge.MERGED, "train")
+    merged = read_table(paths.MERGED, "train")
     assert list(merged.columns) == ["fname", "dialogue", "summary", "topic", "source"]
     assert sorted(map(tuple, merged.to_numpy().tolist())) == [
         ("synthetic_0", "#Person1#: 새로", "요약", "주제", "synthetic"),
@@ -92,7 +93,7 @@ def test_every_row_is_there_once_with_its_source(workspace: Path) -> None:
         ("train_2", "#Person1#: 2\n#Person2#: 네", "요약 2", "", "original"),
     ]
     assert (
-        merge.METRICS.read_text()
+        paths.AUGMENTATION_METRICS.read_text()
         == json.dumps(
             {
                 "original": 3,
@@ -113,7 +114,7 @@ def test_the_order_depends_on_the_seed_alone(workspace: Path) -> None:
     def order(seed: int) -> tuple[str, ...]:
         set_params(seed)
         merge.main()
-        return tuple(read_table(merge.MERGED, "train")["fname"])
+        return tuple(read_table(paths.MERGED, "train")["fname"])
 
     assert order(42) == order(42)
     assert len({order(seed) for seed in range(8)}) > 4
@@ -123,8 +124,8 @@ def test_without_augmentation_the_originals_remain(workspace: Path) -> None:
     for source in ("paraphrase", "speaker_swap", "synthetic"):
         write_augmented(source, 0)
     merge.main()
-    assert set(read_table(merge.MERGED, "train")["fname"]) == {"train_0", "train_1", "train_2"}
-    assert json.loads(merge.METRICS.read_text())["total"] == 3
+    assert set(read_table(paths.MERGED, "train")["fname"]) == {"train_0", "train_1", "train_2"}
+    assert json.loads(paths.AUGMENTATION_METRICS.read_text())["total"] == 3
 
 
 def test_a_source_is_kept_to_its_share_of_the_originals(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -133,7 +134,7 @@ def test_a_source_is_kept_to_its_share_of_the_originals(workspace: Path, caplog:
     set_params(paraphrase=2.0, speaker_swap=0, synthetic=0.5)
     with caplog.at_level(logging.INFO):
         merge.main()
-    assert json.loads(merge.METRICS.read_text()) == {
+    assert json.loads(paths.AUGMENTATION_METRICS.read_text()) == {
         "original": 3,
         "paraphrase": 6,
         "speaker_swap": 0,
@@ -176,7 +177,7 @@ def test_texts_come_out_as_they_went_in(workspace: Path) -> None:
     table = pd.DataFrame(rows, columns=["fname", "dialogue", "summary"], dtype="str")
     write_table(table, Path("data/checked/train.csv"))
     merge.main()
-    merged = read_table(merge.MERGED, "train")
+    merged = read_table(paths.MERGED, "train")
     merged = merged[merged["source"] == "original"]
     assert sorted(map(tuple, merged[["fname", "dialogue", "summary"]].to_numpy().tolist())) == sorted(rows)
     assert sorted(path.name for path in Path("data").iterdir()) == ["augmented", "checked", "merged"]

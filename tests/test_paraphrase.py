@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common.generated import find_object, read_generated
-from stages.common.params import Quality
-from stages.common.quality import Rejected, Row
+from stages.augment.answer_rows import find_object, read_generated
+from stages.augment.quality_gate import Rejected
+from stages.core.params import Quality
+from stages.corpus.tables import Row
 from stages.paraphrase import NOTHING, choose, main, rewritten
 from tests.fake_openai import KEY, FakeOpenAI, Messages, Workspace, obedient
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from stages import check, clean, ingest, paraphrase, synthesize
-from stages.common.params import load_params
-from stages.common.tables import read_table
+from stages.core import paths
+from stages.core.params import load_params
+from stages.corpus.tables import read_table
 from tests.fake_openai import ROOT, Workspace
 
 
@@ -22,7 +23,7 @@ def test_the_default_run_asks_for_nothing_and_rejects_nothing(tmp_path: Path, mo
     for stage in (ingest, clean, check, paraphrase, synthesize):
         stage.main()
     augment = load_params().augment
-    for path, n in ((paraphrase.OUTPUT, augment.paraphrase.n), (synthesize.OUTPUT, augment.synthesize.n)):
+    for path, n in ((paths.PARAPHRASES, augment.paraphrase.n), (paths.SYNTHETIC, augment.synthesize.n)):
         assert len(read_table(path, "train", allow_empty=True)) == n
         assert json.loads(path.with_suffix(".json").read_text())["rejected"] == {}
 
@@ -35,8 +36,8 @@ def test_a_small_run_takes_what_is_answered(tmp_path: Path, monkeypatch: pytest.
         shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
     for stage in (ingest, clean, check, paraphrase, synthesize):
         stage.main()
-    answered = {line["fname"] for line in read_table(paraphrase.OUTPUT, "train").to_dict("records")}
+    answered = {line["fname"] for line in read_table(paths.PARAPHRASES, "train").to_dict("records")}
     first = {f"{fname}.para" for fname in read_table(Path("data/checked/train.csv"), "train")["fname"]}
     assert answered
     assert answered <= first
-    assert len(read_table(synthesize.OUTPUT, "train", allow_empty=True)) == 0
+    assert len(read_table(paths.SYNTHETIC, "train", allow_empty=True)) == 0

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import UserError
-from stages.common.files import write_json
+from stages.core.errors import UserError
+from stages.core.files import write_json
 from stages.show import main
 
 SCORES = {

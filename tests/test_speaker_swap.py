@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages import speaker_swap
-from stages.common.dialogue import parse_turns, speakers
-from stages.common.tables import read_table
+from stages.core import paths
+from stages.corpus.dialogue import parse_turns, speakers
+from stages.corpus.tables import read_table
 from stages.speaker_swap import can_swap, relabel, swap, swap_rows, trade_openings
 
 ROOT = Path(__file__).parents[1]
@@ -255,13 +256,13 @@ def test_the_sample_through_the_stage(workspace: Path) -> None:
     def written(seed: int) -> bytes:
         set_swap(16, seed)
         speaker_swap.main()
-        return speaker_swap.SWAPPED.read_bytes()
+        return paths.SWAPS.read_bytes()
 
     assert written(42) == written(42) != written(43)
-    rows = read_table(speaker_swap.SWAPPED, "train")
+    rows = read_table(paths.SWAPS, "train")
     assert list(rows.columns) == ["fname", "dialogue", "summary", "topic", "source"]
     assert len(rows) == 16
-    origins = read_table(speaker_swap.TRAIN, "train").set_index("fname")
+    origins = read_table(paths.TRAIN, "train").set_index("fname")
     for row in rows.itertuples():
         origin = origins.loc[row.fname.removesuffix(".swap")]
         assert row.fname.endswith(".swap")
@@ -274,5 +275,5 @@ def test_n_zero_skips_and_leaves_a_header(workspace: Path, caplog: pytest.LogCap
     set_swap(0)
     with caplog.at_level(logging.INFO):
         speaker_swap.main()
-    assert speaker_swap.SWAPPED.read_bytes() == b"fname,dialogue,summary,topic,source\n"
+    assert paths.SWAPS.read_bytes() == b"fname,dialogue,summary,topic,source\n"
     assert caplog.messages == ["augment.speaker_swap.n = 0: skipped, data/augmented/speaker_swap.csv holds no rows"]

@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 
 from stages import infer, summarize, train
-from stages.common.cleaning import clean_dialogue, load_rules
-from stages.common.decoding import DecodingSettings
-from stages.common.errors import UserError
-from stages.common.files import write_json
-from stages.common.params import load_params
-from stages.common.summariser import Summariser
-from stages.common.tables import read_table, write_table
-from stages.common.typos import fix_typos
+from stages.cleaning.rules import clean_dialogue, load_rules
+from stages.cleaning.typo_pass import fix_typos
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.files import write_json
+from stages.core.params import load_params
+from stages.corpus.tables import read_table, write_table
+from stages.engines.settings import DecodingSettings
+from stages.serving.summarizer import Summarizer
 from tests.tiny_project import ROOT, configure
 
 TEST = Path("data/checked/test.csv")
@@ -38,10 +39,10 @@ def finished(tiny_project: Path) -> pd.DataFrame:
     clean = partial(clean_dialogue, rules=rules, fix_spacing=True)
     corrected = fix_typos([clean(text) for text in table["dialogue"]], load_params().clean.typo_threshold, clean)
     write_table(table.assign(dialogue=[text for text, _ in corrected]), TEST)
-    write_json(infer.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=24, num_beams=2))})
+    write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=24, num_beams=2))})
     infer.main()
     return read_table(TEST, "test").merge(
-        pd.read_csv(infer.PREDICTIONS / "test.csv", keep_default_na=False), on="fname"
+        pd.read_csv(paths.PREDICTIONS / "test.csv", keep_default_na=False), on="fname"
     )
 
 
@@ -51,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: str = "") -> No
     summarize.main()
 
 
-def test_one_dialogue_is_summarised_as_infer_does(
+def test_one_dialogue_is_summarized_as_infer_does(
     finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, stdin=finished["dialogue"][0])
@@ -63,13 +64,13 @@ def test_one_dialogue_is_summarised_as_infer_does(
 
 
 def test_a_dialogue_is_cleaned_as_the_tables_are(finished: pd.DataFrame) -> None:
-    summariser = Summariser.load(load_params())
-    assert summariser.clean("Person1:  몇일 걸려?\r\n#Person2#: 사흘이요 .", "here") == (
+    summarizer = Summarizer.load(load_params())
+    assert summarizer.clean("Person1:  몇일 걸려?\r\n#Person2#: 사흘이요 .", "here") == (
         "#Person1#: 며칠 걸려?\n#Person2#: 사흘이요."
     )
 
 
-def test_a_table_is_summarised_as_infer_does(
+def test_a_table_is_summarized_as_infer_does(
     finished: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "data/checked/test.csv")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from stages.common.generated import read_generated
-from stages.common.params import Quality, Synthesize, load_params
-from stages.common.quality import Rejected, Row
-from stages.synthesize import Plan, conversation, draw, main, written
+from stages.augment.answer_rows import read_generated
+from stages.augment.quality_gate import Rejected
+from stages.core.params import Quality, Synthesize, load_params
+from stages.corpus.tables import Row
+from stages.synthesize import DialogueBrief, conversation, draw, main, written
 from tests.fake_openai import KEY, FakeOpenAI, Messages, Workspace
 
 TOPICS = ["김밥", "등산", "은행", "이사", "병원"]
@@ -45,7 +46,7 @@ WANTED = Synthesize(n=0, few_shot=3, styles=STYLES)
 QUALITY = Quality(
     min_korean_share=0.5, min_length_ratio=0.5, max_length_ratio=2.0, max_similarity=0.7, max_held_out_similarity=0.3
 )
-PLAN = Plan("synth_3", "train_3", "이사", 4, STYLES[0], ROWS[:1])
+PLAN = DialogueBrief("synth_3", "train_3", "이사", 4, STYLES[0], ROWS[:1])
 
 
 def reply(turns: int = 4, **changes: Any) -> str:

@@ -21,16 +21,20 @@ import torch
 from safetensors.torch import load_file
 
 from stages import fetch_model, train
-from stages.common.decoding import DecodingSettings
-from stages.common.errors import UserError
-from stages.common.files import remove
-from stages.common.generation import summarise
-from stages.common.model import load_for_generation, load_tokenizer
-from stages.common.params import load_params
-from stages.common.prompt import Example, PromptBuilder, PromptSettings
-from stages.common.tables import read_table, references
-from stages.common.tracking import Speedometer
-from tests.tiny_project import ROOT, configure
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.files import remove
+from stages.core.params import load_params
+from stages.corpus.tables import read_table, references
+from stages.engines.settings import DecodingSettings
+from stages.models.load import load_for_generation
+from stages.models.prompt import Example, PromptBuilder, PromptSettings
+from stages.models.tokenizer import load_tokenizer
+from stages.serving.summarize import summarize
+from stages.training import session
+from stages.training.data import prompt_settings, without_examples
+from stages.training.tracking import Speedometer
+from tests.tiny_project import ROOT, configure, copy_of_the_code
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -53,7 +57,9 @@ def die_after_step(step: int) -> type[Speedometer]:
 
 def outputs() -> dict[str, bytes]:
     """Every file that the stage declares as an output."""
-    files = [path for folder in (train.ADAPTER, train.LOGS) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [
+        path for folder in (paths.ADAPTER, paths.TRAINING_LOG) for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
     return {str(path): path.read_bytes() for path in files}
 
 
@@ -75,10 +81,10 @@ def die(*args: object) -> None:
 def interrupted(monkeypatch: pytest.MonkeyPatch, name: str, replacement: object) -> None:
     """Train with a part of the stage replaced by one that fails."""
     with monkeypatch.context() as patch:
-        patch.setattr(train, name, replacement)
+        patch.setattr(session if name == "Speedometer" else train, name, replacement)
         with pytest.raises(Killed):
             train.main()
-    assert not train.ADAPTER.exists()
+    assert not paths.ADAPTER.exists()
 
 
 Uninterrupted = Callable[[str], dict[str, bytes]]
@@ -91,9 +97,9 @@ def uninterrupted() -> Uninterrupted:
     def run(name: str) -> dict[str, bytes]:
         train.main()
         whole = outputs()
-        remove(train.ADAPTER)
-        remove(train.LOGS)
-        remove(train.SPEED)
+        remove(paths.ADAPTER)
+        remove(paths.TRAINING_LOG)
+        remove(paths.SPEED)
         return whole
 
     return run
@@ -137,18 +143,18 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
     written = metrics()
     assert written["best"] == {"step": 8, "eval_loss": loss[8]}
     assert (written["rows"], written["step"]) == (14, 8)
-    assert sorted(json.loads(train.SPEED.read_text(encoding="utf-8"))) == [
+    assert sorted(json.loads(paths.SPEED.read_text(encoding="utf-8"))) == [
         "matrix_rate_tflops",
         "peak_memory_gib",
         "seconds_per_step",
         "share_of_matrix_rate",
         "tokens_per_second",
     ]
-    assert PromptSettings.load(train.ADAPTER) == PromptSettings(
+    assert PromptSettings.load(paths.ADAPTER) == PromptSettings(
         "plain", load_params().prompt.instruction, 1024, None, ()
     )
     preview = Path("models/training/previews/step_000008.md").read_text(encoding="utf-8")
-    dev = read_table(train.DEV, "dev")
+    dev = read_table(paths.DEV, "dev")
     assert [line for line in preview.splitlines() if line.startswith("## ")] == [
         f"## {dev['fname'][0]}",
         f"## {dev['fname'][2]}",
@@ -171,7 +177,7 @@ def test_only_the_adapter_is_trained(tiny_project: Path) -> None:
     before = {path.name: path.read_bytes() for path in Path("models/weights/plain").iterdir()}
     train.main()
     assert {path.name: path.read_bytes() for path in Path("models/weights/plain").iterdir()} == before
-    weights = load_file(train.ADAPTER / "adapter_model.safetensors")
+    weights = load_file(paths.ADAPTER / "adapter_model.safetensors")
     assert len(weights) == 28
     assert all(".lora_A." in name or ".lora_B." in name for name in weights)
     assert all(weight.any() for weight in weights.values())
@@ -181,12 +187,12 @@ def test_the_adapter_writes_what_the_preview_of_the_best_step_shows(overfitting:
     # In float32, as the 4-bit model of the preview rounds otherwise than the one that generates.
     configure(quantization={"load_in_4bit": False, "compute_dtype": "float32"}, train={"preview_samples": 2})
     train.main()
-    params, dev = load_params(), read_table(train.DEV, "dev")
+    params, dev = load_params(), read_table(paths.DEV, "dev")
     best = metrics()["best"]["step"]
     assert best < metrics()["step"]
-    summaries = summarise(
-        load_for_generation(train.MANIFEST, train.ADAPTER, params.quantization),
-        PromptBuilder(load_tokenizer(train.MANIFEST), PromptSettings.load(train.ADAPTER)),
+    summaries = summarize(
+        load_for_generation(paths.MANIFEST, paths.ADAPTER, params.quantization),
+        PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER)),
         [dev["dialogue"][0], dev["dialogue"][2]],
         DecodingSettings(params.decoding.max_new_tokens),
         batch_size=1,
@@ -233,7 +239,7 @@ def test_interrupted_before_the_adapter_is_written(
     train.main()
     assert outputs() == whole
     # No step was left to time.
-    assert not train.SPEED.exists()
+    assert not paths.SPEED.exists()
 
 
 def test_training_stops_early_and_keeps_the_best_step(overfitting: None) -> None:
@@ -248,9 +254,9 @@ def test_training_stops_early_and_keeps_the_best_step(overfitting: None) -> None
 
 def evaluation_loss() -> float:
     """The loss on dev of the adapter in models/adapter."""
-    model = load_for_generation(train.MANIFEST, train.ADAPTER, load_params().quantization)
-    builder = PromptBuilder(load_tokenizer(train.MANIFEST), PromptSettings.load(train.ADAPTER))
-    dev = read_table(train.DEV, "dev")
+    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, load_params().quantization)
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
+    dev = read_table(paths.DEV, "dev")
     losses = []
     for dialogue, refs in zip(dev["dialogue"], references(dev), strict=True):
         prompt, completion = builder.prompt_ids(dialogue), builder.completion_ids(refs[0])
@@ -286,12 +292,37 @@ def test_a_training_with_other_settings_starts_anew(
     tiny_project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupted(monkeypatch, "Speedometer", die_after_step(3))
-    changes: list[dict[str, Any]] = [{"lora": {"r": 8}}, {"decoding": {"max_new_tokens": 9}}, {"train": {"epochs": 3}}]
+    changes: list[dict[str, Any]] = [{"lora": {"r": 8}}, {"prompt": {"max_tokens": 900}}, {"train": {"epochs": 3}}]
     for change in changes:
         configure(**change)
         with caplog.at_level(logging.INFO):
             interrupted(monkeypatch, "Speedometer", die_after_step(1))
     assert not [message for message in caplog.messages if message.startswith("Going on")]
+
+
+def test_a_training_goes_on_whatever_changed_about_decoding_and_never_with_other_code(
+    tiny_project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    code = copy_of_the_code(tmp_path_factory.mktemp("code"), monkeypatch)
+    interrupted(monkeypatch, "Speedometer", die_after_step(3))
+
+    def goes_on() -> bool:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            interrupted(monkeypatch, "Speedometer", die_after_step(3))
+        return any(message.startswith("Going on from checkpoint-2") for message in caplog.messages)
+
+    configure(decoding={"max_new_tokens": 9})
+    with (code / "stages/engines/decode_loop.py").open("a", encoding="utf-8") as file:
+        file.write("# another way to decode\n")
+    assert goes_on()
+    with (code / "stages/training/chunked_loss.py").open("a", encoding="utf-8") as file:
+        file.write("# another loss\n")
+    assert not goes_on()
+    assert goes_on()
 
 
 def test_few_shot_examples_are_original_rows_held_out_with_their_copies(
@@ -300,8 +331,8 @@ def test_few_shot_examples_are_original_rows_held_out_with_their_copies(
     configure(prompt={"few_shot": 3, "max_tokens": 1800}, train={"epochs": 1, "preview_samples": 0})
     with caplog.at_level(logging.INFO):
         train.main()
-    table = read_table(train.TRAIN, "train").set_index("fname")
-    examples = PromptSettings.load(train.ADAPTER).examples
+    table = read_table(paths.MERGED, "train").set_index("fname")
+    examples = PromptSettings.load(paths.ADAPTER).examples
     assert len({example.fname for example in examples}) == 3
     for example in examples:
         row = table.loc[example.fname]
@@ -319,12 +350,12 @@ def test_augmented_rows_are_no_examples_and_copies_of_examples_no_training_rows(
     chosen = set()
     for seed in range(20):
         seeded = params.model_copy(update={"seed": seed, "prompt": params.prompt.model_copy(update={"few_shot": 2})})
-        examples = train.prompt_settings(seeded, table, {"prompt": "plain"}).examples
-        assert examples == train.prompt_settings(seeded, table.sample(frac=1), {"prompt": "plain"}).examples
+        examples = prompt_settings(seeded, table, {"prompt": "plain"}).examples
+        assert examples == prompt_settings(seeded, table.sample(frac=1), {"prompt": "plain"}).examples
         chosen |= {example.fname for example in examples}
     assert chosen == {"train_1", "train_2", "train_3", "train_1.x"}
     shown = (Example("train_1", "", ""), Example("train_3", "", ""))
-    assert train.without_examples(table, shown)["fname"].tolist() == [
+    assert without_examples(table, shown)["fname"].tolist() == [
         "train_2", "train_2.para", "synthetic_0", "train_1.x",
     ]  # fmt: skip
 
@@ -333,7 +364,7 @@ def test_a_chat_model(tiny_project: Path) -> None:
     configure(model={"name": "chat"}, train={"epochs": 1})
     fetch_model.main()
     train.main()
-    assert PromptSettings.load(train.ADAPTER).style == "chat"
+    assert PromptSettings.load(paths.ADAPTER).style == "chat"
     assert curve("eval/loss")[4] < curve("eval/loss")[2]
 
 
@@ -353,8 +384,8 @@ def test_settings_for_little_memory(optimizer: str, tiny_project: Path) -> None:
 
 def test_one_row_and_fewer_steps_than_between_evaluations(tiny_project: Path) -> None:
     configure(train={"eval_steps": 100})
-    table = train.TRAIN.read_text(encoding="utf-8").split("\ntrain_1,")[0] + "\n"
-    train.TRAIN.write_text(table, encoding="utf-8")
+    table = paths.MERGED.read_text(encoding="utf-8").split("\ntrain_1,")[0] + "\n"
+    paths.MERGED.write_text(table, encoding="utf-8")
     train.main()
     assert list(curve("train/loss")) == [1, 2]
     assert list(curve("eval/loss")) == [2]
@@ -394,7 +425,7 @@ def test_a_mistake_leaves_nothing_behind(change: dict[str, Any], message: str, t
         train.main()
     assert re.sub(r"\d+ tokens", "N tokens", str(error.value)) == message
     assert outputs() == {}
-    assert not train.LOGS.exists()
+    assert not paths.TRAINING_LOG.exists()
 
 
 @pytest.mark.slow
@@ -406,8 +437,8 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes(tiny_project: Path) -> N
     subprocess.run(command, env=environment, check=True, capture_output=True)
     whole = outputs()
 
-    remove(train.ADAPTER)
-    remove(train.LOGS)
+    remove(paths.ADAPTER)
+    remove(paths.TRAINING_LOG)
     kills = 0
     while kills < 4:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

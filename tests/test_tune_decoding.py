@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from stages import train, tune_decoding
-from stages.common.decoding import DecodingSettings, fixed_settings
-from stages.common.errors import UserError
-from stages.common.generation import summarise
-from stages.common.model import load_for_generation, load_tokenizer
-from stages.common.params import Decoding, load_params
-from stages.common.prompt import PromptBuilder, PromptSettings
-from stages.common.rouge import morpheme_scores
-from stages.common.tables import read_table, references, write_table
-from stages.common.writers import ADAPTER, MANIFEST
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.params import Decoding, load_params
+from stages.corpus.tables import read_table, references, write_table
+from stages.engines.settings import DecodingSettings, fixed_settings
+from stages.models.load import load_for_generation
+from stages.models.prompt import PromptBuilder, PromptSettings
+from stages.models.tokenizer import load_tokenizer
+from stages.scoring.rouge import morpheme_scores
+from stages.serving.summarize import summarize
 from stages.tune_decoding import candidates
 from tests.tiny_project import ROOT, configure
 
@@ -26,7 +27,7 @@ def decoding(**values: Any) -> Decoding:
 
 
 def read() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tune_decoding.DECODING.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(paths.DECODING.read_text(encoding="utf-8"))
     return found
 
 
@@ -88,7 +89,7 @@ def test_without_a_search_the_parameters_are_taken(tiny_project: Path) -> None:
     }  # fmt: skip
     assert read() == {"chosen": chosen, "tried": []}
     assert asdict(fixed_settings(load_params().decoding)) == chosen
-    assert (tune_decoding.POINTS / "num_beams.tsv").read_text() == "num_beams\tfinal\tsamples\n"
+    assert (paths.DECODING_POINTS / "num_beams.tsv").read_text() == "num_beams\tfinal\tsamples\n"
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -96,15 +97,15 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
     """What candidate `best` writes becomes the reference, so that it is the one that scores highest."""
     params = load_params()
     tried = candidates(params.decoding)
-    dev = read_table(tune_decoding.DEV, "dev")
-    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    dev = read_table(paths.DEV, "dev")
+    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
     rows = [0, 1, 2, 3]
     dialogues = dev["dialogue"].iloc[rows].tolist()
-    written = [summarise(model, builder, dialogues, each, batch_size=4, label="test") for each in tried]
+    written = [summarize(model, builder, dialogues, each, batch_size=4, label="test") for each in tried]
     for row, summary in zip(rows, written[best], strict=True):
         dev.loc[row, "summary1"] = summary
-    write_table(dev, tune_decoding.DEV)
+    write_table(dev, paths.DEV)
     refs = [references(dev)[row] for row in rows]
 
     def final(texts: list[str], of: slice) -> float:
@@ -129,7 +130,7 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
         "fixed": before,
         "gain": pytest.approx(after - before, abs=2e-4),
     }
-    points = (tune_decoding.POINTS / "num_beams.tsv").read_text().splitlines()
+    points = (paths.DECODING_POINTS / "num_beams.tsv").read_text().splitlines()
     assert points[0] == "num_beams\tfinal\tsamples"
     assert points[1:] == [f"{each.num_beams}\t{score}\t4" for each, score in zip(tried, finals, strict=True)]
 
@@ -139,14 +140,14 @@ def test_fixed_settings_that_score_higher_than_all_candidates_stay(trained: None
     params = load_params()
     fixed = fixed_settings(params.decoding)
     [greedy] = candidates(params.decoding)
-    dev = read_table(tune_decoding.DEV, "dev")
-    model = load_for_generation(MANIFEST, ADAPTER, params.quantization)
-    builder = PromptBuilder(load_tokenizer(MANIFEST), PromptSettings.load(ADAPTER))
+    dev = read_table(paths.DEV, "dev")
+    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, params.quantization)
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
     dialogues = dev["dialogue"].head(4).tolist()
-    written = summarise(model, builder, dialogues, fixed, batch_size=4, label="test")
-    assert written != summarise(model, builder, dialogues, greedy, batch_size=4, label="test")
+    written = summarize(model, builder, dialogues, fixed, batch_size=4, label="test")
+    assert written != summarize(model, builder, dialogues, greedy, batch_size=4, label="test")
     dev.loc[range(4), "summary1"] = written
-    write_table(dev, tune_decoding.DEV)
+    write_table(dev, paths.DEV)
     tune_decoding.main()
     found = read()
     assert found["chosen"] == asdict(fixed)
@@ -156,7 +157,7 @@ def test_fixed_settings_that_score_higher_than_all_candidates_stay(trained: None
 
 def test_a_second_search_writes_the_same_bytes(trained: None) -> None:
     tune_decoding.main()
-    files = [tune_decoding.DECODING, *sorted(tune_decoding.POINTS.iterdir())]
+    files = [paths.DECODING, *sorted(paths.DECODING_POINTS.iterdir())]
     first = [path.read_bytes() for path in files]
     tune_decoding.main()
     assert [path.read_bytes() for path in files] == first

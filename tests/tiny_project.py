@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
 from stages import fetch_model
-from stages.common.tables import AUGMENTED_COLUMNS, read_table, write_table
+from stages.core import fingerprint
+from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
 from tests.tiny import SAMPLE
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +36,7 @@ def build_project(checkpoints: dict[str, Path]) -> None:
     YAML().dump(registry, Path("models.yaml"))
     configure(
         model={"name": "plain"},
-        train={"learning_rate": 5e-3, "eval_steps": 2, "preview_samples": 2},
+        train={"learning_rate": 5e-3, "eval_steps": 2, "preview_samples": 2, "preview_max_new_tokens": 8},
         decoding={"max_new_tokens": 8, "batch_size": 4, "tune_samples": 3, "tune_num_beams": [1, 2]},
     )
     fetch_model.main()
@@ -51,6 +53,14 @@ def configure(**sections: dict[str, Any]) -> None:
     for section, values in sections.items():
         params[section].update(values)
     yaml.dump(params, Path("params.yaml"))
+
+
+def copy_of_the_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of dvc.yaml and the stages' sources that stands for the code that runs, where a test can change it."""
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", folder)
+    return folder
 
 
 def _write_tables() -> None:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.common.answers import Answers, Message
-from stages.common.errors import run_stage
-from stages.common.llm import ask
+from stages.core.errors import run_stage
+from stages.llm.answer_store import Answers, Message
+from stages.llm.ask import ask
 from tests.fake_openai import FakeOpenAI, Fault, Messages, completion
 from tests.llm_settings import llm_settings
 

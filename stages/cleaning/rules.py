@@ -1,0 +1,255 @@
+"""Cleaning a dialogue: structure is mended by code, noise by a table of rules that people read and edit.
+
+Rules never see a mask, a speaker tag or a newline: the text is split on those, each piece between two of them
+goes through the rules, and the pieces are joined again. So `^` and `$` in a rule mean the ends of a piece. No
+`#` is left in a piece, so that no rule can make a mask either.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stages.cleaning.rule_prefilter import required_characters
+from stages.core.errors import UserError
+from stages.corpus.dialogue import MASK_OR_SPEAKER, SPEAKER
+
+COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
+"""The columns of a table of rules."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that cleaning replaces: a row of the table of rules, or a step of the structure."""
+
+    id: str
+    pattern: re.Pattern[str]
+    replacement: str
+
+    @cached_property
+    def required(self) -> tuple[frozenset[str], ...]:
+        """A text that has no character of one of these sets cannot match."""
+        return required_characters(self.pattern)
+
+
+def _step(id: str, pattern: str, replacement: str) -> Rule:
+    return Rule(id, re.compile(pattern), replacement)
+
+
+_TAG = SPEAKER.pattern
+_GAP = r"[^\S\n]"  # white space within a line
+_NUMBER_MASKS = "PhoneNumber|DateOfBirth|PassportNumber|SSN|CardNumber|CarNumber|FlightNumber"
+_TAG_PARTICLES = (
+    "은|는|이|가|을|를|과|와|의|도|에|로|으로|에게|에게서|에게는|에게도|한테|께|께서|까지|부터|처럼|랑|이랑"
+)
+_HASH_PARTICLES = "에서|에게|한테|까지|부터|으로"
+
+_TOKEN_OR_ALIAS = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#)")
+_TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|\n)", re.MULTILINE)
+
+_ALIASES = (_step("tag_alias", "사람", "Person"),)
+
+# Signs go one by one, never as a pair: of "#에서 #Person2#" the second belongs to the tag. The sign of an
+# amount ("$#,000") stands for digits, so it is the rules that say what becomes of it.
+_HASHES = (
+    _step("orphan_hash_particle", rf"(?<=[가-힣]) #(?=(?:{_HASH_PARTICLES})(?![가-힣]))", ""),
+    _step("orphan_hash", r"#(?!#*,\d{3}(?!\d))|(?<=[^\W\d])#", ""),
+)
+_ANY_HASH = _step("orphan_hash", "#", "")
+
+_BREAKS = (
+    _step("crlf", r"\r\n?", "\n"),
+    # With a small letter behind it, it is a backslash within a word: "yes\no".
+    _step("literal_newline", r"(?:\\r)?\\n(?![a-z])", "\n"),
+    _step("br", r"<[Bb][Rr]\s*/?>", "\n"),
+)
+_TURNS = (
+    _step("bare_tag", rf"(?m)^{_GAP}*(?:Person|사람){_GAP}*(\d+){_GAP}*[:：]", r"#Person\1#:"),
+    _step("tag_colon", rf"({_TAG}){_GAP}*：", r"\1:"),
+    _step("tag_colon", rf"(?m)^({_GAP}*{_TAG}){_GAP}+:", r"\1:"),
+    _step("missing_newline", rf"(?<=\S){_GAP}*(?={_TAG}:)", "\n"),
+)
+_ONE_LINE = (_step("summary_newline", r"\s*\n\s*", " "),)
+_EDGES = (
+    _step("edge_space", rf"(?m){_GAP}(?:{_GAP}*$|(?<=^{_GAP}){_GAP}*)", ""),
+    _step("blank_line", r"\A\n+|\n(?=\n|\Z)", ""),
+    _step("tag_space", rf"(?m)^({_TAG}:)(?! \S|$){_GAP}*", r"\1 "),
+)
+
+_DIGITS = (_step("glued_digits", rf"(#(?:{_NUMBER_MASKS})#)(?:-?\d)+", r"\1"),)
+_PARTICLES = (_step("tag_particle", rf"({_TAG}){_GAP}+(?=(?:{_TAG_PARTICLES})(?![가-힣]))", r"\1"),)
+# A pattern that begins with a class, not with a look behind it, lets `re` skip to the next place in question.
+_SPACING = (
+    _step("double_space", rf"{_GAP}(?<=\S{_GAP})(?:{_GAP}+|(?<=[^\S\n ]))(?=\S)", " "),
+    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*([,!?])(?=[^\W\d])", r"\1 "),
+    # Left alone: " ..." and " .5".
+    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
+)
+
+STEPS = (*_ALIASES, *_HASHES, *_BREAKS, *_TURNS, *_ONE_LINE, *_EDGES, *_DIGITS, *_PARTICLES, *_SPACING)
+"""The steps that mend a text's structure, whatever the rules."""
+STRUCTURE = tuple(dict.fromkeys(step.id for step in STEPS))
+"""The ids of the structure's steps; no rule may take one of them."""
+TYPO = "typo"
+"""What a correction of a typo is counted as; no rule may take it either."""
+
+
+def clean_dialogue(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
+    """Clean a dialogue: lines `#PersonN#: utterance`, every mask and tag kept.
+
+    Args:
+        rules: applied in order to what lies between masks, tags and newlines.
+        fix_spacing: also close up doubled spaces and spaces before punctuation.
+        hits: is told how often each step and rule replaced something, by id.
+    """
+    return _clean(text, rules, (*_BREAKS, *_TURNS, *_EDGES), fix_spacing, hits)
+
+
+def clean_summary(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
+    """Clean a summary as `clean_dialogue` does a dialogue, onto one line."""
+    return _clean(text, rules, (*_BREAKS, *_ONE_LINE, *_EDGES), fix_spacing, hits)
+
+
+def _clean(
+    text: str, rules: Sequence[Rule], lines: Sequence[Rule], fix_spacing: bool, hits: Counter[str] | None
+) -> str:
+    state = _State(set(text), Counter() if hits is None else hits)
+    text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
+    text = mended = state.replace(text, lines)
+    text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
+    text = state.replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())))
+    # What a rule took away may leave a space at an edge, a blank line, or a tag at the start of its line.
+    return text if text == mended else state.replace(text, lines)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known of a text while it is cleaned."""
+
+    characters: set[str]
+    """All that it has or had: a rule that needs others cannot match."""
+    hits: Counter[str]
+
+    def replace(self, text: str, rules: Sequence[Rule]) -> str:
+        return self._replace_all([text], rules, self.characters)[0]
+
+    def replace_parts(
+        self, tokens: re.Pattern[str], text: str, *, between: Sequence[Rule], within: Sequence[Rule] = ()
+    ) -> str:
+        """Apply rules between the matches of `tokens`, a pattern that is one group, and others within them."""
+        parts = tokens.split(text)
+        # Nearly always all signs are the tokens' own.
+        characters = self.characters if any("#" in part for part in parts[::2]) else self.characters - {"#"}
+        parts[::2] = self._replace_all(parts[::2], between, characters)
+        parts[1::2] = self._replace_all(parts[1::2], within, self.characters)
+        self.characters.update(characters)
+        return "".join(parts)
+
+    def _replace_all(self, texts: list[str], rules: Sequence[Rule], characters: set[str]) -> list[str]:
+        for rule in rules:
+            if any(map(characters.isdisjoint, rule.required)):
+                continue
+            for i, text in enumerate(texts):
+                texts[i], count = rule.pattern.subn(rule.replacement, text)
+                if count:
+                    self.hits[rule.id] += count
+                    characters.update(texts[i])
+        return texts
+
+
+def load_rules(path: Path) -> list[Rule]:
+    """Read a table of rules, CSV with the columns COLUMNS, and try each on its own example.
+
+    An example goes through the whole cleaning of a dialogue, with `fix_spacing`.
+
+    Raises:
+        UserError: the table cannot be read, has no rules or lacks a column; a rule has no id of its own, is
+            no regular expression or matches the empty text; or an example does not hold.
+    """
+    rows = _read_rows(path)
+    rules: list[Rule] = []
+    taken = dict.fromkeys((*STRUCTURE, TYPO), "is the name of a built-in step")
+    for row in rows:
+        where = f"{path}: rule {row['id']}"
+        if row["id"] in taken:
+            raise UserError(f"{where}: the id {taken[row['id']]}; give the rule an id of its own")
+        taken[row["id"]] = "is that of a rule above"
+        rules.append(_parse_rule(where, row))
+    for row in rows:
+        _check_example(f"{path}: rule {row['id']}", row, rules)
+    return rules
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); set clean.rules to a table of rules") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    line = 1
+    try:
+        for column in COLUMNS:
+            if column not in (reader.fieldnames or ()):
+                raise UserError(f"{path}: column {column}: missing; the columns are {','.join(COLUMNS)}")
+        line = reader.line_num + 1
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(
+                    f"{path}: line {line}: more or fewer cells than columns; put quotation marks around a "
+                    "cell with a comma"
+                )
+            if not row["id"].strip():
+                raise UserError(f"{path}: line {line}: no id; give the rule an id of its own")
+            rows.append(row)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}: the row on line {line}: {error}; mend its quotation marks") from None
+    if not rows:
+        raise UserError(f"{path}: no rules; add at least one row")
+    return rows
+
+
+def _parse_rule(where: str, row: dict[str, str]) -> Rule:
+    try:
+        rule = _step(row["id"], row["pattern"], row["replacement"])
+    except (re.error, OverflowError) as error:
+        raise UserError(
+            f"{where}: pattern {row['pattern']}: not a regular expression: {error}; mend the pattern"
+        ) from None
+    try:
+        rule.pattern.sub(rule.replacement, "")
+    except (re.error, IndexError) as error:
+        raise UserError(f"{where}: replacement {row['replacement']}: {error}; mend the replacement") from None
+    matches = (match for text in ("", row["before"], row["after"]) for match in rule.pattern.finditer(text))
+    if not all(match.group() for match in matches):
+        raise UserError(f"{where}: pattern {row['pattern']}: matches the empty text; make it match something")
+    return rule
+
+
+def _check_example(where: str, row: dict[str, str], rules: Sequence[Rule]) -> None:
+    hits: Counter[str] = Counter()
+    cleaned = clean_dialogue(row["before"], rules, fix_spacing=True, hits=hits)
+    if cleaned != row["after"]:
+        raise UserError(
+            f"{where}: its example {row['before']!r} becomes {cleaned!r}, not {row['after']!r}; "
+            "mend the rule or the example"
+        )
+    if not hits[row["id"]]:
+        raise UserError(
+            f"{where}: its example {row['before']!r} does not meet the pattern; mend the rule or the example"
+        )
+    again = clean_dialogue(cleaned, rules, fix_spacing=True)
+    if again != cleaned:
+        raise UserError(
+            f"{where}: cleaning the result {cleaned!r} of its example again gives {again!r}; "
+            "make the rule leave its own result alone"
+        )

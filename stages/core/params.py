@@ -1,0 +1,504 @@
+"""The parameters of a run, typed and validated: `params.yaml` as values that stages can trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.errors import UserError
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and wrong types are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Model(Section):
+    """Which base model is tuned."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="a key of models.yaml")]
+    """The base model: a key of models.yaml."""
+
+
+class Quantization(Section):
+    """How the base model is held in memory."""
+
+    load_in_4bit: bool
+    """Hold the frozen base in 4 bits; false holds it in `compute_dtype`."""
+    type: Literal["nf4", "fp4"]
+    """The 4-bit data type."""
+    double_quant: bool
+    """Quantize the quantization constants too: 0.4 bit a weight less."""
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """What products are computed in; auto is bfloat16 where the device has it, else float16 (GPU) or float32 (CPU)."""
+    compute: Literal["bf16", "fp8"]
+    """Training's products with the frozen base; fp8 rounds both sides to 8-bit floats, and needs Hopper or later."""
+
+
+class Data(Section):
+    """The tables that come in, and the submission that goes out."""
+
+    source: Name
+    """The folder with train.csv, dev.csv and test.csv."""
+    limit: Count
+    """Rows kept of each table, from the top; 0 keeps all."""
+    submission_index: bool
+    """Write the unnamed index column before fname, as the published sample has it."""
+
+
+class Clean(Section):
+    """How noise is removed."""
+
+    rules: Name
+    """The table of denoise rules."""
+    fix_spacing: bool
+    """Close up spaces before punctuation and doubled spaces."""
+    fix_typos: bool
+    """Correct misspellings, stray jamo and wrong spaces between words."""
+    typo_threshold: Annotated[float, Field(gt=0, le=100)]
+    """The least confidence of such a correction, in nats: at 8 the odds for it are 3,000 to 1."""
+
+
+Action = Literal["ignore", "warn", "remove", "stop"]
+
+
+class Check(Section):
+    """What becomes of the rows in which a check finds something; `remove` is for train, others keep their rows."""
+
+    empty_summary: Action
+    """A summary has no letters outside its masks and tags."""
+    long_summary: Action
+    """A summary is longer than its dialogue."""
+    unknown_speaker: Action
+    """A summary names a speaker who does not speak."""
+    not_korean: Action
+    """Of a text's letters, fewer than `min_korean_share` are Hangul."""
+    min_korean_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the letters, outside masks and tags, that are Hangul in a Korean text."""
+    first_speaker: Action
+    """A dialogue does not start with #Person1#."""
+    personal_data: Literal["ignore", "warn", "mask", "stop"]
+    """A text holds a phone number or the like; `mask` masks it, in dev and test in the dialogue alone."""
+    exact_duplicates: Action
+    """A row of train has the dialogue and the summary of an earlier one."""
+    leakage: Action
+    """A row of train has a dialogue like one of dev or test."""
+    near_duplicates: Action
+    """A row has a dialogue like that of an earlier row: one of train's of train, one of dev's or test's of those."""
+    near_duplicate_threshold: Annotated[float, Field(ge=0.5, le=1)]
+    """Share of the character trigrams of two dialogues that both must have to be alike."""
+
+
+class Llm(Section):
+    """The server that paraphrasing and synthesizing ask."""
+
+    base_url: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[^\s/:]+(:(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?(/\S*)?$",
+            description="an address such as http://localhost:8000/v1",
+        ),
+    ]
+    """Any server that speaks the OpenAI protocol."""
+    model: Name
+    """The model that the server is asked for."""
+    api_key_env: Annotated[
+        str,
+        Field(
+            pattern=r"^([A-Z_][A-Z0-9_]*)?$",
+            description='the name of a variable such as UPSTAGE_API_KEY, or "" for a server that needs no key',
+        ),
+    ]
+    """The variable of .env, or of the environment, that holds the key; "" sends none."""
+    without_key: Literal["skip", "stop"]
+    """Where that variable is not set: leave out what is not answered in data/answers, or stop."""
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    """Sampling temperature."""
+    max_tokens: Positive
+    """The longest answer, in tokens."""
+    concurrency: Annotated[int, Field(ge=1, le=256)]
+    """Requests under way at once."""
+    timeout: Annotated[float, Field(gt=0)]
+    """Seconds before a request is given up."""
+    structured: Literal["auto", "json_schema", "none"]
+    """Whether the server holds the answer to a JSON schema; auto does so unless the server refuses."""
+    requests_per_minute: Count
+    """The most requests in any minute, evenly spaced; 0 is no limit."""
+    tokens_per_minute: Count
+    """The most tokens in any minute, of prompts and answers; 0 is no limit."""
+    price_per_million_input: Annotated[float, Field(ge=0)]
+    """What a million prompt tokens cost, in any currency; 0 where nobody counts."""
+    price_per_million_output: Annotated[float, Field(ge=0)]
+    """What a million tokens of answers cost, in the same currency."""
+    max_cost: Annotated[float, Field(ge=0)]
+    """A stage asks for nothing more once its answers, kept ones included, have cost so much; 0 is no limit."""
+    max_total_tokens: Count
+    """The same, in tokens of prompts and answers; 0 is no limit."""
+    allow_personal_data: bool
+    """Send rows that hold phone numbers and the like unmasked; false stops before anything is sent."""
+
+
+class Paraphrase(Section):
+    """Training rows in other words, by the LLM."""
+
+    n: Count
+    """Training rows to rewrite; 0 skips it."""
+
+
+class SpeakerSwap(Section):
+    """Training rows with their speakers exchanged."""
+
+    n: Count
+    """Training rows to repeat with speakers exchanged; 0 skips it."""
+    keep_first_speaker: bool
+    """Keep the corpus rule that #Person1# speaks first, by letting the first two speakers trade places."""
+
+
+class Synthesize(Section):
+    """New dialogues, by the LLM."""
+
+    n: Count
+    """New dialogues to write; 0 skips it."""
+    few_shot: Annotated[int, Field(ge=1, le=8)]
+    """Training rows shown as examples in each request."""
+    styles: Annotated[list[Name], Field(min_length=1)]
+    """Who talks to whom, how, and over what: one for each request, in turn."""
+
+
+class Balance(Section):
+    """How many augmented rows are merged, by their source."""
+
+    paraphrase: Annotated[float, Field(ge=0)]
+    """The most paraphrased rows for each original row; the surplus is left out."""
+    speaker_swap: Annotated[float, Field(ge=0)]
+    """The same for rows with their speakers exchanged."""
+    synthetic: Annotated[float, Field(ge=0)]
+    """The same for new dialogues."""
+
+
+class Quality(Section):
+    """What a row that the LLM wrote must keep to be used."""
+
+    min_korean_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the letters of a dialogue, and of a summary, that are Hangul; tags and masks do not count."""
+    min_length_ratio: Annotated[float, Field(ge=0, le=1)]
+    """The shortest text, by the length of what it rewrites or of what was asked for."""
+    max_length_ratio: Annotated[float, Field(ge=1)]
+    """The longest text, in the same way."""
+    max_similarity: Annotated[float, Field(gt=0, le=1)]
+    """From this similarity on, a dialogue is too close to its origin, or to any other training or generated one."""
+    max_held_out_similarity: Annotated[float, Field(gt=0, le=1)]
+    """From this similarity on, a dialogue is too close to one of dev or test."""
+
+
+class Augment(Section):
+    """What is added to the training rows."""
+
+    llm: Llm
+    paraphrase: Paraphrase
+    speaker_swap: SpeakerSwap
+    synthesize: Synthesize
+    quality: Quality
+    balance: Balance
+
+
+class Prompt(Section):
+    """What the model reads, in training and in generation."""
+
+    instruction: Name
+    """What the model is asked to do."""
+    max_tokens: Annotated[int, Field(ge=64)]
+    """The longest prompt, in tokens; a longer dialogue loses turns from its middle, a summary never."""
+    few_shot: Annotated[int, Field(ge=0, le=8)]
+    """Original training rows shown before the dialogue; they are held out of training."""
+
+
+class Lora(Section):
+    """The adapter."""
+
+    r: Annotated[int, Field(ge=1, le=1024)]
+    """Rank."""
+    alpha: Annotated[float, Field(gt=0)]
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the adapter's inputs that is zeroed while training."""
+    target_modules: Annotated[
+        Name | Annotated[list[Name], Field(min_length=1)],
+        Field(description="all-linear, or a list of the names of layers"),
+    ]
+    """`all-linear`, or the names of the linear layers that get an adapter."""
+    use_rslora: bool
+    """Multiply the update by alpha / sqrt(r) instead (https://arxiv.org/abs/2312.03732)."""
+    use_dora: bool
+    """Learn the magnitude of each weight's rows beside its direction (https://arxiv.org/abs/2402.09353)."""
+    plus_ratio: Annotated[float, Field(ge=1, le=64)]
+    """How many times faster B learns than A (LoRA+, https://arxiv.org/abs/2402.12354)."""
+    rank_pattern: Annotated[
+        dict[str, Annotated[int, Field(ge=1, le=1024)]],
+        Field(description="a mapping from names of layers to ranks, such as {q_proj: 32}"),
+    ]
+    """Ranks of layers that get another than `r`, by name or regular expression."""
+
+
+class Train(Section):
+    """How the adapter is trained."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the training rows."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    """The peak of the cosine schedule."""
+    batch_size: Positive
+    """Rows in a step. How they are divided into micro-batches is a matter of memory alone, see below."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """AdamW's weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    """Gradients are scaled down to this norm."""
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
+    """The optimizer; the 8-bit ones need less memory."""
+    neftune_noise_alpha: Annotated[float, Field(ge=0, le=100)]
+    """Noise on the embeddings while training (https://arxiv.org/abs/2310.05914); 0 for none."""
+    memory: Annotated[
+        Literal["auto"] | Annotated[float, Field(ge=0.5)], Field(description="auto, or GiB of at least 0.5")
+    ]
+    """GPU memory that training may take, in GiB; auto: all that is free."""
+    max_tokens_per_batch: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=64)], Field(description="auto, or an integer of at least 64")
+    ]
+    """Tokens of a micro-batch, filled with whole rows and no padding; auto: what is fastest in `memory`."""
+    checkpointed_layers: Annotated[
+        Literal["auto", "all"] | Count, Field(description="auto, all, or an integer of at least 0")
+    ]
+    """Layers whose activations are computed again to save memory; auto: what is fastest in `memory`."""
+    dequantize: Literal["auto", "always", "never"]
+    """Hold the 4-bit base in the compute dtype while training: the same numbers, faster, and more memory."""
+    eval_steps: Positive
+    """Steps between evaluations, which are also checkpoints."""
+    early_stopping_patience: Count
+    """Evaluations without a better loss before training stops; 0 never stops early."""
+    save_total_limit: Positive
+    """Checkpoints kept while training, beside the best."""
+    preview_samples: Count
+    """Dev dialogues summarized and scored after each evaluation."""
+    preview_max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
+    """The longest of these summaries, in tokens."""
+
+
+BeamCount = Annotated[int, Field(ge=1, le=32)]
+LengthPenalty = Annotated[float, Field(ge=-10, le=10)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Decoding(Section):
+    """How summaries are generated."""
+
+    engine: Literal["transformers", "vllm"]
+    """What generates in `infer`; vllm loads models/merged, and is installed as the extra `vllm`."""
+    batch_size: Positive
+    """The most dialogues generated at once."""
+    max_tokens_per_batch: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=256)], Field(description="auto, or an integer of at least 256")
+    ]
+    """The most tokens held at once: dialogues x (longest prompt + beams x longest summary); auto: what memory holds."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
+    """The longest summary, in tokens."""
+    num_beams: BeamCount
+    """BeamCount; 1 is greedy."""
+    length_penalty: LengthPenalty
+    """Above 0 longer beams win, below 0 shorter ones."""
+    repetition_penalty: RepetitionPenalty
+    """Above 1 tokens already seen get less likely."""
+    min_length: Share
+    """The shortest summary, as a share of the dialogue's tokens."""
+    max_length: Share
+    """The longest summary, as a share of the dialogue's tokens; 0 sets no limit."""
+    stop_at_sentence: bool
+    """Let a summary that has reached `max_length` go on to the end of its sentence."""
+    tune: bool
+    """Search the lists below on dev; false takes the settings above as they are."""
+    tune_samples: Annotated[int, Field(ge=2)]
+    """The most dev dialogues that the search uses; its gain is cross-validated between their halves."""
+    tune_num_beams: Annotated[list[BeamCount], Field(min_length=1)]
+    """BeamCount to try."""
+    tune_length_penalty: Annotated[list[LengthPenalty], Field(min_length=1)]
+    """Length penalties to try with each number of beams above 1; one search serves them all."""
+    tune_repetition_penalty: Annotated[list[RepetitionPenalty], Field(min_length=1)]
+    """Repetition penalties to try."""
+    tune_min_length: Annotated[list[Share], Field(min_length=1)]
+    """Shortest lengths to try."""
+    tune_max_length: Annotated[list[Share], Field(min_length=1)]
+    """Longest lengths to try."""
+    tune_stop_at_sentence: Annotated[list[bool], Field(min_length=1)]
+    """What to try where a longest length is set."""
+    rerank: Literal["none", "mbr"]
+    """mbr takes, of beams and samples, the one most like all others (ROUGE of morphemes)."""
+    samples: Count
+    """Summaries sampled for each dialogue and adapter, for mbr."""
+    temperature: Annotated[float, Field(gt=0, le=2)]
+    """The samples' temperature."""
+    ensemble: Annotated[
+        list[Name], Field(description="a list of adapter folders, DVC experiments or Git revisions; [] for none")
+    ]
+    """Adapters whose summaries mbr chooses among, beside models/adapter."""
+    postprocess: Annotated[
+        list[Literal["thinking", "particles", "repeated", "unfinished"]],
+        Field(description="a list of thinking, particles, repeated, unfinished; [] for none"),
+    ]
+    """Rules that a summary goes through; stages/decoding/postprocess.py has an example of each."""
+    min_hangul: Share
+    """The least share of Hangul among a summary's letters: below it the dialogue is summarized again; 0 never."""
+
+
+class Evaluate(Section):
+    """How summaries are scored."""
+
+    morphemes: Literal["kiwi", "mecab"]
+    """The analyser behind the morpheme-level scores; mecab is the one that competition teams assume."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seeds every shuffle, initialisation and dropout."""
+    model: Model
+    quantization: Quantization
+    data: Data
+    clean: Clean
+    check: Check
+    augment: Augment
+    prompt: Prompt
+    lora: Lora
+    train: Train
+    decoding: Decoding
+    evaluate: Evaluate
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate all of params.yaml, so that a mistake anywhere in it stops the run before any work.
+
+    YAML 1.2 rules apply: `1e-05`, which `dvc exp run -S` writes, is a number.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or one of its values is not allowed. The message names the
+            key, its value and what is allowed.
+    """
+    return validate(Params, read_yaml(path), f"{path}: ")
+
+
+def validate(section: type[S], values: dict[str, Any], where: str) -> S:
+    """Check the values of a section; `where` names their file, and stands before the key in a message.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value is not allowed.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise UserError(where + _first_problem(error, section, values)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML 1.2 file.
+
+    Raises:
+        UserError: the file is missing, is not UTF-8, is not YAML, or holds no mapping.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's top folder") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as UTF-8") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date or a number that no calendar or computer has
+        raise UserError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no keys; restore it with `git checkout {path}`")
+    return values
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def show(value: Any) -> str:
+    """A value on one line, as YAML has it: `true`, `null`, `"text"`; a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _first_problem(error: ValidationError, section: type[Section], values: dict[str, Any]) -> str:
+    problems = error.errors(include_url=False)
+    # A misspelt key is unknown and missing at once: the unknown one says more.
+    problem = next((p for p in problems if p["type"] in ("extra_forbidden", "invalid_key")), problems[0])
+    path, schema = _schema_at(section, problem["loc"])
+    if problem["type"] == "invalid_key":
+        return f"{'.'.join([*path, show(problem['input'])])}: not a text; allowed: {', '.join(schema['properties'])}"
+    if problem["type"] == "extra_forbidden":
+        key = ".".join(map(str, problem["loc"]))
+        return f"{key} = {show(problem['input'])}: unknown key; allowed: {', '.join(schema['properties'])}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(path)}: missing; allowed: {describe(schema)}"
+    value: Any = values
+    for key in path:
+        value = value[key]
+    return f"{'.'.join(path)} = {show(value)}: allowed: {describe(schema)}"
+
+
+def _schema_at(section: type[Section], keys: tuple[int | str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """The longest path of `keys` that the section knows, without what lists and unions add, and its JSON schema."""
+    root = section.model_json_schema()
+    schema: dict[str, Any] = root
+    path: list[str] = []
+    for key in keys:
+        if key not in schema.get("properties", {}):
+            break
+        path.append(str(key))
+        schema = schema["properties"][key]
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].split("/")[-1]]
+    return path, schema
+
+
+def describe(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON schema allows: `an integer from 1 to 1024`."""
+    if "properties" in schema:
+        return f"a section with the keys {', '.join(schema['properties'])}"
+    if "description" in schema:
+        return str(schema["description"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema["type"]
+    if kind == "array":
+        return f"a list that is not empty, each {describe(schema['items'])}"
+    if kind == "boolean":
+        return "true or false"
+    if kind == "string":
+        return "a text that is not empty"
+    return f"{'an integer' if kind == 'integer' else 'a number'} {_bounds(schema)}".rstrip()
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    if "minimum" in schema and "maximum" in schema:
+        return f"from {schema['minimum']} to {schema['maximum']}"
+    words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)

@@ -1,0 +1,70 @@
+"""Where a run's artefacts lie, and what outlasts a run and is shared with queued experiments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MANIFEST = Path("models/base.json")
+"""What the base model is and where its weights come from."""
+ADAPTER = Path("models/adapter")
+MERGED_MODEL = Path("models/merged")
+"""The base model with the adapter in its weights, as `export` writes it."""
+TRAINING_LOG = Path("models/training")
+"""DVCLive's files and the previews."""
+
+INGESTED = Path("data/ingested")
+CLEAN = Path("data/clean")
+CHECKED = Path("data/checked")
+TRAIN = CHECKED / "train.csv"
+DEV = CHECKED / "dev.csv"
+TEST = CHECKED / "test.csv"
+PARAPHRASES = Path("data/augmented/paraphrase.csv")
+SWAPS = Path("data/augmented/speaker_swap.csv")
+SYNTHETIC = Path("data/augmented/synthetic.csv")
+REJECTED = Path("data/augmented/rejected.csv")
+"""Generated rows that were not used, each with its reason."""
+PARAPHRASE_ANSWERS = Path("data/answers/paraphrase.jsonl")
+SYNTHESIZE_ANSWERS = Path("data/answers/synthesize.jsonl")
+MERGED = Path("data/merged/train.csv")
+PREDICTIONS = Path("data/predictions")
+DEV_PREDICTIONS = PREDICTIONS / "dev.csv"
+SUBMISSION = Path("data/submission.csv")
+
+INGEST_METRICS = Path("metrics/data/ingest.json")
+CLEANING_METRICS = Path("metrics/data/cleaning.json")
+CHECK_METRICS = Path("metrics/data/checks.json")
+AUGMENTATION_METRICS = Path("metrics/data/augmentation.json")
+DATA_PLOTS = Path("metrics/data/plots")
+EXPLORATION = Path("metrics/figures/explore.html")
+TRAIN_METRICS = Path("metrics/train")
+SPEED = Path("metrics/train/speed.json")
+DECODING = Path("metrics/eval/decoding.json")
+"""The decoding settings that `tune_decoding` chose, and all that it tried."""
+DECODING_POINTS = Path("metrics/eval/decoding")
+POSTPROCESS_EFFECTS = Path("metrics/eval/postprocess.json")
+EVAL_METRICS = Path("metrics/eval/metrics.json")
+REPORT = Path("metrics/eval/report.html")
+
+
+def project_root() -> Path:
+    """The repository's own folder.
+
+    Queued and temporary experiments run in a copy; DVC points `DVC_ROOT` at the repository they came from.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def weights_folder() -> Path:
+    """Base models in safetensors, unpacked once: neither in Git nor in DVC's cache."""
+    return project_root() / "models" / "weights"
+
+
+def checkpoints_folder() -> Path:
+    """Checkpoints of trainings under way: outside of DVC's outputs, which a rerun deletes."""
+    return project_root() / "models" / "checkpoints"
+
+
+def partial_folder() -> Path:
+    """Answers of a generation under way, likewise outside of DVC's outputs."""
+    return project_root() / "models" / "partial"

@@ -1,0 +1,94 @@
+"""One summary for each dialogue, by the parameters of a run: searched, reranked, and written again where not Korean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from stages.core.params import Decoding
+from stages.corpus.hangul import hangul_share
+from stages.decoding.postprocess import one_line, process
+from stages.decoding.rerank import most_agreed, most_korean
+from stages.decoding.resume_log import Journal
+from stages.decoding.run_batches import run_batches
+from stages.engines.batches import Limits, Tell, batches, queues
+from stages.engines.settings import DecodingSettings
+from stages.engines.writer import Sampling, Writer
+
+TRIES = 4
+"""Summaries sampled where the first is not Korean."""
+
+Prediction = dict[str, str]
+"""`first`, a summary as the model wrote it, and `text`, the one that stands after writing again."""
+
+
+def room(settings: DecodingSettings, decoding: Decoding) -> int:
+    """Tokens that are held after a dialogue's prompt."""
+    samples = decoding.samples if decoding.rerank == "mbr" else 0
+    return settings.max_new_tokens * max(settings.num_beams, samples, 1)
+
+
+def shaping(decoding: Decoding) -> dict[str, Any]:
+    """The settings, beside those of the search, that decide what `predict_all` writes."""
+    names = ["engine", "batch_size", "max_tokens_per_batch", "rerank", "temperature", "min_hangul"]
+    if decoding.rerank == "mbr":
+        names += ["samples", "ensemble", "postprocess"]
+    return {name: getattr(decoding, name) for name in names}
+
+
+def predict_all(
+    writers: Sequence[Writer],
+    dialogues: Sequence[str],
+    settings: DecodingSettings,
+    decoding: Decoding,
+    seed: int,
+    label: str,
+    journal: Journal | None = None,
+) -> list[Prediction]:
+    """One answer a dialogue, in their order; with a journal, what a killed run wrote is taken from it."""
+    lengths = [writer.prepare(dialogues) for writer in writers]
+    limits = writers[0].limits(decoding)
+    # Candidates come of several searches for the same prompts, which keep their places meanwhile.
+    divide = batches if decoding.rerank == "mbr" else queues
+    return run_batches(
+        lambda rows, tell: _predict(writers, [dialogues[row] for row in rows], settings, decoding, seed, limits, tell),
+        divide(lengths[0], room(settings, decoding), limits),
+        label,
+        journal,
+    )
+
+
+def _predict(
+    writers: Sequence[Writer],
+    dialogues: Sequence[str],
+    settings: DecodingSettings,
+    decoding: Decoding,
+    seed: int,
+    limits: Limits,
+    tell: Tell,
+) -> list[Prediction]:
+    if decoding.rerank == "mbr":
+        sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
+        found: list[list[str]] = [[] for _ in dialogues]
+        for writer in writers:
+            for texts, more in zip(found, writer.candidates(dialogues, settings, sampling), strict=True):
+                texts.extend(more)
+        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts]) for texts in found]
+        firsts = [texts[best] for texts, best in zip(found, chosen, strict=True)]
+        tell(len(dialogues))
+    else:
+        firsts = writers[0].write(dialogues, settings, limits, tell)
+    answers = [{"first": one_line(text), "text": one_line(text)} for text in firsts]
+    foreign = [row for row, text in enumerate(firsts) if hangul_share(text) < decoding.min_hangul]
+    if foreign:
+        again = writers[0].samples(
+            [dialogues[row] for row in foreign],
+            replace(settings, num_beams=1),
+            Sampling(TRIES, decoding.temperature, seed + 1),
+            limits,
+        )
+        for row, texts in zip(foreign, again, strict=True):
+            tried = [answers[row]["first"], *map(one_line, texts)]
+            answers[row]["text"] = tried[most_korean(tried, decoding.min_hangul)]
+    return answers

@@ -1,0 +1,109 @@
+"""How many dialogues are summarized at once: what memory holds of their keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+Tell = Callable[[int], object]
+"""Is told, as work goes on, how many more rows are done."""
+CPU_SLOTS = 32_768
+"""On a CPU more at once is no faster."""
+USABLE = 0.9
+"""Share of a GPU's memory; the rest is the driver's, and lost between allocations."""
+ACTIVATIONS = 3 * 2**30
+"""Bytes that reading prompts and the logits of a step take, at most."""
+COPIED = 1.5
+"""Rows that are not done yet are copied to a smaller cache when half are."""
+LEAST_TOKENS = 2048
+"""Where next to nothing is free: a dialogue or two."""
+WAITING = 3
+"""Batches that wait on a GPU, which takes as long for a step of few dialogues as of many."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is generated at once.
+
+    Attributes:
+        rows: dialogues.
+        tokens: slots for their keys and values.
+        waiting: batches whose dialogues wait to take the places of the first batch's. What a killed run has to do
+            again is all of them.
+    """
+
+    rows: int
+    tokens: int = 1_000_000
+    waiting: int = 0
+
+    def at_once(self, width: int) -> int:
+        """Dialogues at once, of `width` tokens with all that is written: at least one.
+
+        >>> Limits(rows=8, tokens=100).at_once(30), Limits(rows=8, tokens=100).at_once(300)
+        (3, 1)
+        """
+        return max(1, min(self.rows, self.tokens // width))
+
+
+def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"]) -> Limits:
+    """The limits that `decoding.batch_size` and `decoding.max_tokens_per_batch` set for a model.
+
+    `auto` counts with the whole memory of the GPU, not with what is free: a run that goes on after a kill has to have
+    the batches that it had before.
+    """
+    if model.device.type != "cuda":
+        return Limits(rows, CPU_SLOTS if tokens == "auto" else tokens)
+    if tokens != "auto":
+        return Limits(rows, tokens, WAITING)
+    _, total = torch.cuda.mem_get_info(model.device)
+    free = USABLE * total - model.get_memory_footprint() - ACTIVATIONS
+    most = int(free / COPIED / bytes_per_token(model.config, model.dtype.itemsize))
+    return Limits(rows, max(LEAST_TOKENS, most), WAITING)
+
+
+def bytes_per_token(config: PreTrainedConfig, itemsize: int) -> int:
+    """Bytes of the keys and values of a token in all layers.
+
+    >>> from transformers import LlamaConfig
+    >>> bytes_per_token(LlamaConfig(num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=8), 2)
+    196608
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * size * itemsize)
+
+
+def batches(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:
+    """Rows by length, longest first, as many at once as the limits allow.
+
+    Args:
+        lengths: tokens of each row's prompt.
+        room: tokens that are written after a prompt, all beams together.
+
+    >>> batches([10, 30, 20], room=10, limits=Limits(rows=8, tokens=80))
+    [[1, 2], [0]]
+    """
+    found: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if found and len(found[-1]) < limits.at_once(lengths[found[-1][0]] + room):
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+def queues(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:
+    """Batches, each with those that wait for its places.
+
+    >>> queues([10, 30, 20], room=10, limits=Limits(rows=1, waiting=1))
+    [[1, 2], [0]]
+    """
+    alone = batches(lengths, room, limits)
+    size = 1 + limits.waiting
+    return [list(chain.from_iterable(alone[start : start + size])) for start in range(0, len(alone), size)]

@@ -1,0 +1,5 @@
+"""Conversations with a server that speaks the OpenAI protocol: kept answers, limits, costs.
+
+It may import `core`.
+Start at `ask`.
+"""

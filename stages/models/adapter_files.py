@@ -1,0 +1,57 @@
+"""A LoRA adapter: the layers that get one, and its files, which repeat byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from stages.core.errors import UserError
+from stages.core.files import write_json
+
+
+def target_modules(chosen: str | list[str], model: PreTrainedModel) -> str | list[str]:
+    """The layers that get an adapter, as PEFT takes them: any linear ones but the output embedding, which stays frozen.
+
+    Raises:
+        UserError: the model has no such layer of that name.
+    """
+    if chosen == "all-linear":
+        return chosen
+    names = [chosen] if isinstance(chosen, str) else chosen
+    head = model.get_output_embeddings()
+    modules = [(path, module) for path, module in model.named_modules() if module is not head]
+    linear = [path for path, module in modules if isinstance(module, torch.nn.Linear)]
+    for name in names:
+        if not any(f".{path}".endswith(f".{name}") for path in linear):
+            allowed = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
+            raise UserError(
+                f"params.yaml: lora.target_modules = {name!r}: the model has no such linear layer; "
+                f"allowed: all-linear, {allowed}"
+            )
+    return names
+
+
+def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
+    """Write `adapter_model.safetensors` and a sorted `adapter_config.json` that names the base model as `base`.
+
+    PEFT's own `save_pretrained` writes the target modules in the order of a set and the base model's path on this
+    machine, so two equal trainings would differ.
+    """
+    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
+    save_file(
+        {name: weights[name].contiguous().cpu() for name in sorted(weights)},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config: dict[str, Any] = model.peft_config["default"].to_dict()
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    write_json(folder / "adapter_config.json", {key: _plain(config[key]) for key in sorted(config)})
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", value)

@@ -1,0 +1,112 @@
+"""Loads a base model from models/base.json, quantized as params.yaml says."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from stages.core.errors import UserError
+from stages.core.files import read_json
+from stages.core.params import Quantization
+from stages.layers.lora_linear import use_lora_linear
+from stages.models.download import locate
+
+logger = logging.getLogger(__name__)
+
+
+def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
+    """The frozen base model on the GPU, or on the CPU where there is none."""
+    dtype = compute_dtype(quantization.compute_dtype)
+    config = None
+    if quantization.load_in_4bit:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=quantization.type,
+            bnb_4bit_use_double_quant=quantization.double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        locate(read_json(manifest)),
+        dtype=dtype,
+        quantization_config=config,
+        use_safetensors=True,
+        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+    )
+    # What a stage leaves open when it generates would be filled in from the checkpoint's own settings: a least length,
+    # a ban on n-grams, a second way to stop.
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+    )
+    for module in model.modules():
+        # On CPUs with AVX-512 BF16, bitsandbytes repacks a 4-bit layer at its first forward in evaluation mode.
+        # The repacked product passes no gradient to its input, and `dequantize` reads garbage from it: training
+        # that goes on after an evaluation would silently learn wrong.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quantization) -> PreTrainedModel:
+    """The base model with its adapter, for generation; without `adapter`, the base model alone.
+
+    Where memory allows, the 4-bit weights are dequantized once: the same numbers, without the work at each token.
+    """
+    model = load_base(manifest, quantization)
+    if quantization.load_in_4bit and _fits_dequantized(model):
+        model = model.dequantize()
+    if adapter is not None:
+        config = use_lora_linear(LoraConfig.from_pretrained(adapter))
+        config.lora_dropout = 0.0  # only training has it
+        # PEFT would hold the adapter in float32, and convert what goes in and out of it at every layer.
+        model = PeftModel.from_pretrained(model, adapter, config=config, autocast_adapter_dtype=False)
+    model.eval()
+    return model
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """The dtype that `quantization.compute_dtype` names.
+
+    auto is bfloat16 where the device computes in it, else float16 on a GPU and float32 on a CPU: without instructions
+    for bfloat16, as most laptops are, a CPU takes 200 times as long for a product in it as for one in float32.
+
+    Raises:
+        UserError: float16 without a GPU.
+    """
+    if name == "float16" and not torch.cuda.is_available():
+        raise UserError(
+            "params.yaml: quantization.compute_dtype = 'float16': needs a GPU; allowed: auto, bfloat16, float32"
+        )
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether oneDNN, which multiplies matrices on a CPU, has bfloat16 for it: AVX-512 on x86, BF16 on Arm."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_fp8() -> bool:
+    """Whether there is a GPU whose products of 8-bit floats take a scale a row, as from NVIDIA's Hopper on."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
+def _fits_dequantized(model: PreTrainedModel) -> bool:
+    """Whether two bytes a weight take at most half of the free GPU memory; on the CPU they always may."""
+    if model.device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info()
+    return bool(2 * model.num_parameters() < free / 2)

@@ -1,0 +1,109 @@
+"""What a text is cut into before it is scored: words, or morphemes by Kiwi or MeCab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from stages.core.errors import UserError
+from stages.corpus.dialogue import MASK_OR_SPEAKER
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
+    from mecab import MeCab
+
+
+class Morpheme(NamedTuple):
+    """A morpheme's form, and the characters of its text that it stands for; 갔다 is 가 + 었 + 다."""
+
+    form: str
+    start: int
+    end: int
+
+
+Cutter = Callable[[Sequence[str]], list[list[Morpheme]]]
+"""Finds the morphemes of texts, all at once. A "." in a form ends a sentence; inside a morpheme it is "·"."""
+
+Analyser = Callable[[Sequence[str]], list[str]]
+"""Turns texts into their words or morphemes, separated by spaces."""
+
+_INNER_DOT = re.compile(r"(?<=[^\s.])\.(?=[^\s.])")
+
+
+def words(texts: Sequence[str]) -> list[str]:
+    """The analyser of the word level: words are what white space separates."""
+    return list(texts)
+
+
+def cut_with_kiwi(texts: Sequence[str]) -> list[list[Morpheme]]:
+    """Kiwi's morphemes; a mask or a speaker tag is one."""
+    analysed = _kiwi().tokenize(texts, pretokenized=_mask_spans)
+    return [[Morpheme(_INNER_DOT.sub("·", token.form), token.start, token.end) for token in row] for row in analysed]
+
+
+def cut_with_mecab(texts: Sequence[str]) -> list[list[Morpheme]]:
+    """The morphemes of MeCab with mecab-ko-dic, as competition teams use it: a speaker tag is four.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    mecab = _mecab()
+    return [
+        [Morpheme(_INNER_DOT.sub("·", found.surface), found.span.start, found.span.end) for found in mecab.parse(text)]
+        for text in texts
+    ]
+
+
+CUTTERS: dict[str, Cutter] = {"kiwi": cut_with_kiwi, "mecab": cut_with_mecab}
+"""What `evaluate.morphemes` chooses from."""
+
+
+def joined(morphemes: Sequence[Morpheme]) -> str:
+    """The forms of a text's morphemes, separated by spaces."""
+    return " ".join(morpheme.form for morpheme in morphemes)
+
+
+def analyser(cut: Cutter) -> Analyser:
+    """The analyser of the morphemes that a cutter finds."""
+    return lambda texts: list(map(joined, cut(texts)))
+
+
+def remembering(cut: Cutter) -> Cutter:
+    """A cutter that cuts each text once, however often it is asked."""
+    known: dict[str, list[Morpheme]] = {}
+
+    def cut_new(texts: Sequence[str]) -> list[list[Morpheme]]:
+        new = list(dict.fromkeys(text for text in texts if text not in known))
+        known.update(zip(new, cut(new), strict=True))
+        return [known[text] for text in texts]
+
+    return cut_new
+
+
+kiwi_morphemes = analyser(cut_with_kiwi)
+
+
+@cache
+def _kiwi() -> Kiwi:
+    # Loading takes seconds: importing this module must not.
+    from kiwipiepy import Kiwi
+
+    return Kiwi()
+
+
+@cache
+def _mecab() -> MeCab:
+    try:
+        from mecab import MeCab
+    except ImportError:
+        raise UserError(
+            'params.yaml: evaluate.morphemes = "mecab": the package python-mecab-ko is not installed; '
+            "`pip install python-mecab-ko` (built for Python up to 3.12), or set kiwi"
+        ) from None
+    return MeCab()
+
+
+def _mask_spans(text: str) -> list[tuple[int, int, str]]:
+    return [(*match.span(), "W_HASHTAG") for match in MASK_OR_SPEAKER.finditer(text)]

@@ -1,0 +1,54 @@
+"""A checkpoint that has the adapter in its weights: made, written, and known again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedModel
+
+from stages.core.errors import UserError
+from stages.engines.settings import DecodingSettings
+from stages.models.prompt import PROMPT_FILE, PromptBuilder
+
+
+def fold(model: PeftModel) -> PreTrainedModel:
+    """The base model with the adapter in its weights; `model` is used up.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    try:
+        merged: PreTrainedModel = model.merge_and_unload(progressbar=True, safe_merge=True)
+    except ValueError as error:
+        raise UserError(f"models/adapter: {error}; lower train.learning_rate and run `dvc repro train`") from None
+    return merged
+
+
+def save_merged(model: PreTrainedModel, builder: PromptBuilder, settings: DecodingSettings, folder: Path) -> None:
+    """Write weights as safetensors, configuration, tokenizer, prompt settings and, as defaults, decoding settings."""
+    model.generation_config = generation_config(model, builder, settings)
+    # The base model's path on this machine.
+    model.config.name_or_path = ""
+    model.save_pretrained(folder)
+    builder.tokenizer.save_pretrained(folder)
+    builder.settings.save(folder)
+
+
+def is_merged(folder: Path) -> bool:
+    """Whether a folder holds what `save_merged` writes: a base model has no prompt, and an adapter no configuration."""
+    return (folder / "config.json").is_file() and (folder / PROMPT_FILE).is_file()
+
+
+def generation_config(model: PreTrainedModel, builder: PromptBuilder, settings: DecodingSettings) -> GenerationConfig:
+    """What `generate` does by itself."""
+    beams = {"num_beams": settings.num_beams, "length_penalty": settings.length_penalty}
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=settings.max_new_tokens,
+        repetition_penalty=settings.repetition_penalty,
+        bos_token_id=model.generation_config.bos_token_id,
+        eos_token_id=builder.stop_id,
+        pad_token_id=builder.pad_id,
+        **(beams if settings.num_beams > 1 else {}),  # transformers saves no length penalty without beams
+    )

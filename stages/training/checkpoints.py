@@ -1,0 +1,50 @@
+"""Checkpoints of a training under way, in a folder named by all that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from stages.core.files import read_json, remove, write_json
+from stages.core.fingerprint import fingerprint
+from stages.core.paths import checkpoints_folder
+
+COMPLETE = "complete.json"
+LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl")
+
+
+def run_folder(settings: dict[str, Any], files: Sequence[Path]) -> Path:
+    """The checkpoint folder of the training that these settings, input files and libraries define."""
+    return checkpoints_folder() / fingerprint(settings, files, LIBRARIES)
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The latest checkpoint that is whole; those that a kill cut short, being written or deleted, are removed."""
+    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    for checkpoint in checkpoints:
+        if not _is_whole(checkpoint):
+            remove(checkpoint)
+    return next((path for path in reversed(checkpoints) if path.is_dir()), None)
+
+
+def is_last(checkpoint: Path) -> bool:
+    """Whether training ended with this checkpoint, its steps all done or stopped early."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    return bool(state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"])
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]
+    """Lists a checkpoint's files in it, once all are written."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_json(checkpoint / COMPLETE, sorted(path.name for path in checkpoint.iterdir()))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    complete = checkpoint / COMPLETE
+    return complete.is_file() and all((checkpoint / name).is_file() for name in read_json(complete))

@@ -1,0 +1,131 @@
+"""Puts a training together: the base model as the memory allows, the trainer, and the plan that it follows.
+
+`stages.train` is one way to use it; another objective, or several processes, brings a trainer or callbacks of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, TrainerCallback
+
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.params import Params
+from stages.models.load import compute_dtype, has_fp8, load_base
+from stages.training.checkpoints import MarkComplete, is_last
+from stages.training.data import TrainingData, typical_steps
+from stages.training.matrix_rate import matrix_rate
+from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
+from stages.training.tracking import SpeedBar, Speedometer
+from stages.training.trainer import SummaryTrainer, as_dataset
+from stages.training.trl_settings import lora_config, sft_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The frozen base model, ready to get an adapter.
+
+    Attributes:
+        memory: bytes that training may take; inf on a CPU.
+        dequantized: whether the 4-bit weights are held in the compute dtype.
+        rate: matrix products that this machine computes, in FLOP/s.
+    """
+
+    model: PreTrainedModel
+    memory: float
+    dequantized: bool
+    rate: float
+    speed: Speedometer
+
+
+def refuse_what_cannot_run(params: Params) -> None:
+    """Say before any work what this machine cannot do.
+
+    Raises:
+        UserError: several GPUs are visible, or FP8 is asked for on a GPU without it.
+    """
+    if torch.cuda.device_count() > 1:
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES: {torch.cuda.device_count()} GPUs are visible and training uses one; "
+            "put CUDA_VISIBLE_DEVICES=0 before the command"
+        )
+    if params.quantization.compute == "fp8" and not has_fp8():
+        raise UserError(
+            "params.yaml: quantization.compute = 'fp8': needs a GPU of NVIDIA's Hopper generation or later; set bf16"
+        )
+
+
+def load_trainable_base(params: Params) -> Base:
+    """The base model of models/base.json, its weights dequantized where memory allows."""
+    rate = matrix_rate("cuda" if torch.cuda.is_available() else "cpu", compute_dtype(params.quantization.compute_dtype))
+    model = load_base(paths.MANIFEST, params.quantization)
+    weights = model.num_parameters()
+    memory = budget(params.train.memory)
+    dequantized = (
+        params.quantization.load_in_4bit
+        and params.quantization.compute != "fp8"  # which makes its own of the 4-bit weights
+        and dequantize_base(params.train.dequantize, weights, memory)
+    )
+    if dequantized:
+        model = model.dequantize()
+    return Base(model, memory, dequantized, rate, Speedometer(weights, rate))
+
+
+def build_trainer(
+    params: Params,
+    data: TrainingData,
+    base: Base,
+    run: Path,
+    *,
+    preview: Callable[[PreTrainedModel, int], dict[str, float]],
+    callbacks: Sequence[TrainerCallback],
+) -> SummaryTrainer:
+    """A trainer that follows a plan made for this memory.
+
+    Args:
+        run: the folder of its checkpoints.
+        preview: takes the model and the step, and returns scores to log; called at each evaluation.
+    """
+    trainer = SummaryTrainer(
+        model=base.model,
+        args=sft_config(params, run),
+        train_dataset=as_dataset(data.rows),
+        eval_dataset=as_dataset(data.dev_rows),
+        processing_class=data.builder.tokenizer,
+        peft_config=lora_config(params, base.model),
+        callbacks=[MarkComplete(), base.speed, *callbacks],
+        preview=lambda step: preview(trainer.model, step),
+        lora_plus_ratio=params.lora.plus_ratio,
+        fp8=params.quantization.compute == "fp8",
+    )
+    if trainer.pop_callback(ProgressCallback):
+        trainer.add_callback(SpeedBar(base.speed))
+    plan = make_plan(
+        trainer.base,
+        trainer.probe,
+        micro_batch_tokens=params.train.max_tokens_per_batch,
+        recomputed_layers=params.train.checkpointed_layers,
+        memory=base.memory,
+        steps=typical_steps(data.rows, params.train.batch_size),
+        longest=data.longest,
+    )
+    logger.info("%s", plan.describe(count_layers(trainer.base), base.dequantized))
+    trainer.use(plan)
+    if params.train.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(params.train.early_stopping_patience))
+    return trainer
+
+
+def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:
+    """Train to the end, from a checkpoint on where there is one; the best weights are loaded then."""
+    if checkpoint and is_last(checkpoint):
+        # What is left to do is to load the best weights.
+        trainer.args.num_train_epochs = 0
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

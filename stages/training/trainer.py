@@ -1,0 +1,197 @@
+"""Supervised fine-tuning on summaries: the loss is taken over the completion's tokens alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft.optimizers import create_loraplus_optimizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTTrainer
+
+from stages.core.errors import UserError
+from stages.layers.fused_layer import FAMILIES, can_fuse, fuse, refresh
+from stages.layers.packed_attention import PACKED, PADDED, use_attention
+from stages.layers.packed_rows import Packed, TrainingRow, pack, split
+from stages.training.chunked_loss import token_losses
+from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
+
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+"""Settings by which a model changes its logits after the output embedding; such a model computes them itself."""
+
+logger = logging.getLogger(__name__)
+
+
+def as_dataset(rows: Sequence[TrainingRow]) -> Dataset:
+    """The rows in the form that the trainer takes."""
+    return Dataset.from_list([vars(row) for row in rows])
+
+
+def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, list[TrainingRow]]:
+    """The rows of a step as they are: how they fall into micro-batches is up to the trainer."""
+    return {"rows": [TrainingRow(**row) for row in rows]}
+
+
+class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer on packed rows, with a loss that never computes logits for prompt tokens.
+
+    A batch is all rows of a step; it is divided into micro-batches of at most `plan.micro_batch_tokens` tokens, whose
+    gradients add up to those of the whole, so that memory settings do not change what is learned. `preview(step)`
+    generates summaries of fixed dev samples at each evaluation and returns their scores, to be logged with the loss.
+
+    Raises:
+        UserError: `fp8` is asked for and the model's layers cannot be fused, at the first evaluation the loss is no
+            number, or memory ran out twice.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        preview: Callable[[int], dict[str, float]],
+        lora_plus_ratio: float = 1.0,
+        fp8: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, data_collator=collate, **kwargs)
+        # TRL makes the adapters of a quantized base bfloat16, whose steps are too coarse for late, small updates;
+        # a resumed training would load them as float32 and so take another course.
+        for parameter in trainable(self.model):
+            parameter.data = parameter.data.float()
+        self.base = self.model.get_base_model()
+        use_attention(self.base, PACKED)
+        if can_fuse(self.base):
+            fuse(self.base, fp8=fp8)
+        elif fp8:
+            raise UserError(
+                f"params.yaml: quantization.compute = 'fp8': not for these adapters on {self.base.config.model_type}; "
+                f"set bf16, or take a model of the kinds {', '.join(FAMILIES)} with plain LoRA on all linear layers, "
+                "no dropout"
+            )
+        self.plan = MemoryPlan(2**31, 0)
+        self._preview = preview
+        self._lora_plus_ratio = lora_plus_ratio
+        self._stepped_down = False
+
+    def use(self, plan: MemoryPlan) -> None:
+        """Follow a plan from now on."""
+        self.plan = plan
+        set_recomputed(self.base, plan.recomputed_layers)
+
+    def probe(self, tokens: int) -> None:
+        """Forward and backward on one row of that many tokens, half of which are predicted; nothing is learned."""
+        row = TrainingRow([1] * (tokens // 2), [1] * (tokens - tokens // 2))
+        self.model.train()
+        self._backward([row], MemoryPlan(tokens, 0))
+        self.model.zero_grad(set_to_none=True)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, list[TrainingRow]], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Add up the gradients of a step's micro-batches; the loss is the mean over all labelled tokens of the step."""
+        model.train()
+        rows = inputs["rows"]
+        try:
+            loss = self._backward(rows, self.plan)
+        except torch.OutOfMemoryError:
+            if self._stepped_down:
+                raise UserError(
+                    f"params.yaml: train.max_tokens_per_batch = {self.plan.micro_batch_tokens}: out of GPU memory with "
+                    "all activations computed again; lower train.memory, prompt.max_tokens or lora.r"
+                ) from None
+            self._stepped_down = True
+            self.use(step_down(self.plan, count_layers(self.base), max(map(len, rows))))
+            logger.warning(
+                "Out of GPU memory: going on with micro-batches of up to %d tokens, all activations computed again",
+                self.plan.micro_batch_tokens,
+            )
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            loss = self._backward(rows, self.plan)
+        self.state.num_input_tokens_seen += sum(map(len, rows))
+        return loss
+
+    def _backward(self, rows: Sequence[TrainingRow], plan: MemoryPlan) -> Tensor:
+        refresh(self.base)
+        labelled = sum(len(row.completion_ids) for row in rows)
+        loss = torch.zeros((), device=self.base.device)
+        for batch in split([len(row) for row in rows], plan.micro_batch_tokens):
+            part = self.losses(pack([rows[row] for row in batch], self.base.device)).sum() / labelled
+            self.accelerator.backward(part)
+            loss += part.detach()
+        return loss
+
+    def losses(self, packed: Packed) -> Tensor:
+        """The cross-entropy of each predicted token, K."""
+        head = self.base.get_output_embeddings()
+        scaled = head.bias is not None or any(getattr(self.base.config, name, None) for name in SCALED_LOGITS)
+        if scaled:
+            logits = self.base(**packed.inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
+            return cross_entropy(logits, packed.targets, reduction="none")
+        hidden = self.base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0]
+        return token_losses(hidden[packed.positions], packed.targets, head.weight)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The mean over rows of each row's mean loss, which does not depend on how rows fall into batches."""
+        self.model.eval()
+        refresh(self.base)
+        rows = [row for batch in dataloader for row in batch["rows"]]
+        means = torch.zeros(len(rows))
+        with torch.no_grad():
+            for batch in split([len(row) for row in rows], self.plan.micro_batch_tokens):
+                packed = pack([rows[row] for row in batch], self.base.device)
+                losses = self.losses(packed).float()
+                sums = losses.new_zeros(len(batch)).index_add(0, packed.rows, losses)
+                means[batch] = (sums / packed.rows.bincount()).cpu()
+        metrics = {f"{metric_key_prefix}_loss": means.mean().item()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate on dev and preview."""
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        if self.state.best_global_step is None and not math.isfinite(metrics["eval_loss"]):
+            raise UserError(
+                f"params.yaml: train.learning_rate = {self.args.learning_rate:g}: at the first evaluation, after step "
+                f"{self.state.global_step}, the loss is no number; lower it"
+            )
+        use_attention(self.base, PADDED)
+        scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
+        use_attention(self.base, PACKED)
+        if scores:
+            self.log(dict(scores))
+        return metrics | scores
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The optimizer of the settings; with LoRA+ (https://arxiv.org/abs/2402.12354), B learns faster than A."""
+        if self._lora_plus_ratio == 1:
+            plain: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+            return plain
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        optimizer: torch.optim.Optimizer = create_loraplus_optimizer(
+            self.model,
+            optimizer_cls=kind,
+            loraplus_lr_ratio=self._lora_plus_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **settings,
+        )
+        self.optimizer = optimizer
+        return optimizer
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted; see the tokens a second."""
+        return 0
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell the Hub of each training; nothing leaves this machine unasked."""

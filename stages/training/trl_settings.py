@@ -1,0 +1,74 @@
+"""The settings of PEFT and TRL that params.yaml stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from transformers import PreTrainedModel
+from trl import SFTConfig
+
+from stages.core.params import Params
+from stages.layers.lora_linear import use_lora_linear
+from stages.models.adapter_files import target_modules
+from stages.models.load import compute_dtype
+
+
+def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
+    """PEFT's settings for this run."""
+    lora = params.lora
+    return use_lora_linear(
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=target_modules(lora.target_modules, model),
+            use_rslora=lora.use_rslora,
+            use_dora=lora.use_dora,
+            rank_pattern=dict(lora.rank_pattern),
+            task_type="CAUSAL_LM",
+        )
+    )
+
+
+def sft_config(params: Params, run: Path) -> SFTConfig:
+    """TRL's settings for this run."""
+    train = params.train
+    return SFTConfig(
+        output_dir=str(run),
+        seed=params.seed,
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optimizer,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_checkpointing=False,  # the plan says which layers compute again
+        neftune_noise_alpha=train.neftune_noise_alpha or None,
+        # The base is loaded in its compute dtype and PEFT casts at the adapter, so autocast has nothing to add;
+        # float16 needs it for loss scaling.
+        bf16=False,
+        fp16=compute_dtype(params.quantization.compute_dtype) is torch.float16,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=train.eval_steps,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=train.eval_steps,
+        save_total_limit=train.save_total_limit,
+        load_best_model_at_end=True,
+        # Early stopping goes on counting where an interrupted training left off.
+        restore_callback_states_from_checkpoint=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+    )

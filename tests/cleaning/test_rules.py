@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stages.cleaning.rules import COLUMNS, STRUCTURE, TYPO, Rule, clean_dialogue, clean_summary, load_rules
+from stages.core.errors import UserError
+from stages.corpus.dialogue import MASK_OR_SPEAKER, MASKS
+
+TABLE = Path(__file__).parents[2] / "data" / "rules" / "denoise.csv"
+RULES = load_rules(TABLE)
+with TABLE.open(encoding="utf-8", newline="") as file:
+    EXAMPLES = list(csv.DictReader(file))
+
+
+def cleaned(text: str) -> str:
+    return clean_dialogue(text, RULES, fix_spacing=True)
+
+
+@pytest.mark.parametrize("row", EXAMPLES, ids=[row["id"] for row in EXAMPLES])
+def test_each_rule_s_example_holds_in_dialogues_and_summaries(row: dict[str, str]) -> None:
+    hits: Counter[str] = Counter()
+    assert clean_dialogue(row["before"], RULES, fix_spacing=True, hits=hits) == row["after"]
+    assert hits[row["id"]] >= 1
+    assert clean_summary(row["before"], RULES, fix_spacing=True) == row["after"]
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [
+        ("tag_alias", "#사람1#: 네.\n#사람12#: 응.", "#Person1#: 네.\n#Person12#: 응."),
+        ("orphan_hash", "#Person1#: 회사 #근처예요.", "#Person1#: 회사 근처예요."),
+        ("orphan_hash", "#Person1#: #Bob#과 #Capital Airport#요.", "#Person1#: Bob과 Capital Airport요."),
+        (
+            "orphan_hash_particle",
+            "#Person1#: 회사 #에서 #Person2#를 봤어.",
+            "#Person1#: 회사에서 #Person2#를 봤어.",
+        ),
+        ("crlf", "#Person1#: 네.\r\n#Person2#: 응.\r네.", "#Person1#: 네.\n#Person2#: 응.\n네."),
+        ("literal_newline", r"#Person1#: 네.\n#Person2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("literal_newline", r"#Person1#: 네.\r\n어서요.", "#Person1#: 네.\n어서요."),
+        ("br", "#Person1#: 네.<br>#Person2#: 응.<BR />네.", "#Person1#: 네.\n#Person2#: 응.\n네."),
+        ("bare_tag", "Person1: 네.\n사람 2： 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("bare_tag", "#Person 1#: 네.\nPerson2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("tag_colon", "#Person1#：네.\n#Person2# : 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("missing_newline", "#Person1#: 네.#Person2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("missing_newline", "#Person1#: 네. #Person2#：응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("edge_space", "#Person1#: 네. \n  #Person2#: 응.\t", "#Person1#: 네.\n#Person2#: 응."),
+        ("blank_line", "\n#Person1#: 네.\n\n \n#Person2#: 응.\n", "#Person1#: 네.\n#Person2#: 응."),
+        ("tag_space", "#Person1#:네.\n#Person2#:  응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("glued_digits", "#Person1#: #PhoneNumber#25395요.", "#Person1#: #PhoneNumber#요."),
+        ("glued_digits", "#Person1#: #CardNumber#-12-34 맞죠?", "#Person1#: #CardNumber# 맞죠?"),
+        ("tag_particle", "#Person1#: #Person2# 은 와요.", "#Person1#: #Person2#은 와요."),
+        ("double_space", "#Person1#: 토요일  오전엔 비어요.", "#Person1#: 토요일 오전엔 비어요."),
+        ("space_before_punctuation", "#Person1#: 네 , 왜요 ? 아뇨 .", "#Person1#: 네, 왜요? 아뇨."),
+        ("space_before_punctuation", "#Person1#: Well ,it is.", "#Person1#: Well, it is."),
+    ],
+)  # fmt: skip
+def test_structure_is_mended(step: str, before: str, after: str) -> None:
+    hits: Counter[str] = Counter()
+    assert clean_dialogue(before, RULES, fix_spacing=True, hits=hits) == after
+    assert hits[step] >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#Person1#: 8% 할인, $3,000, A/S, R&D + 영업, a@b.kr, café, 33㎡요.",
+        "#Person1#: 음... 그게 ... 약 .5초요. 3·1절이요.",
+        "#Person1#: #Address#3층으로 와요. #Price#5000원이요.",  # neither is a rest of the mask
+        "#Person1#: #Person2# 이사 가요? #Person2# 도착했어요?",  # words, not particles
+        "#Person1#: ㄱ자 선반이에요. ㅇㅋ?",
+        "#Person1#: Do you know ; I don ' t. It 's 50 % off: R & B... [Okay] (dialing).",
+        "#Person1#: 첫 줄이고\n둘째 줄도 #Person1#의 말이에요.",
+    ],
+)
+def test_what_is_no_noise_stays(text: str) -> None:
+    assert cleaned(text) == text
+
+
+def test_backslash_n_within_a_word_is_no_newline() -> None:
+    assert cleaned(r"#Person1#: yes\no") == "#Person1#: yes/no"
+
+
+def test_a_turn_of_laughter_keeps_words() -> None:
+    assert cleaned("#Person1#: 봤어?\n#Person2#: ㅋㅋㅋ!\n#Person1#: ㅠㅠ") == (
+        "#Person1#: 봤어?\n#Person2#: 하하!\n#Person1#: 흑흑"
+    )
+
+
+def test_an_amount_with_lost_digits_gets_no_number() -> None:
+    assert cleaned("#Person1#: $##,500 아니면 #,000원이요.") == "#Person1#: $○,500 아니면 ○,000원이요."
+    assert cleaned("#Person1#: #Bob#,200명이요.") == "#Person1#: Bob,200명이요."
+
+
+def test_spacing_is_left_alone_on_request() -> None:
+    text = "#Person1#: 네 , 토요일  오전요 ."
+    assert clean_dialogue(text, RULES, fix_spacing=False) == text
+
+
+def test_a_summary_becomes_one_line() -> None:
+    text = "#Person1# 은 “회사 #에서” \n#사람2# 를 만난다 .\\n그리고  간다. "
+    assert clean_summary(text, RULES, fix_spacing=True) == ('#Person1#은 "회사에서" #Person2#를 만난다. 그리고 간다.')
+
+
+def test_hits_count_replacements_by_id() -> None:
+    hits: Counter[str] = Counter()
+    clean_dialogue("#Person1#: “네…” \n#Person2#: “왜”ㅠㅠ", RULES, fix_spacing=True, hits=hits)
+    assert hits == {"double_quote": 4, "ellipsis": 1, "edge_space": 1, "laugh_end": 1}
+
+
+TOKEN = re.compile(rf"{MASK_OR_SPEAKER.pattern}|#사람\d+#")
+HEAD = re.compile(r"(?m)^#Person\d+#:")
+NOISE = [
+    *"가을네제ab n0159.,!?~-:：#\\*/()<>○_ \t\n\r…·ㆍ—“”‘’‹›ㅋㅎㅠㅜㅇㄱㅏㅣ驛前",
+    *(
+        "ㅋㅋ",
+        "ㅠㅠ",
+        "<br>",
+        "\\n",
+        "\r\n",
+        "##",
+        "$#,000",
+        "(驛前)",
+        "驛(역)",
+        "배경ㅇ로",
+        "사람ㅇ라고",
+        "들ㅣ ",
+    ),
+    *("#Bob#", "#Person", "Person1#", "Email#", "#Name", "#에서 ", " 은 ", " 을.", "·", "  ", " ,", ",000"),
+]
+TOKENS = [*(f"#{mask}#" for mask in MASKS), "#Person1#", "#Person2#", "#Person10#", "#사람3#"]
+HEADS = ["\n#Person1#: ", "\n#Person2#:", "#Person1#：", "\n#사람2# : "]
+BARE = ["\nPerson1: ", "\n사람2：", "Person3:", "사람"]
+
+
+def texts(*pieces: str) -> st.SearchStrategy[str]:
+    """Random texts of noise, masks, tags and turns, any other characters in between."""
+    return st.lists(st.one_of(st.sampled_from(pieces), st.text(max_size=1)), max_size=16).map("".join)
+
+
+def tokens(text: str) -> Counter[str]:
+    """The masks and tags of a text, Korean tags in their canonical form."""
+    return Counter(match.replace("사람", "Person") for match in TOKEN.findall(text))
+
+
+GREEDY = [
+    Rule("eats_all", re.compile(r"[\s\S]+"), ""),
+    Rule("eats_words", re.compile(r"\w+"), ""),
+    Rule("eats_space", re.compile(r"\s+"), ""),
+    Rule("writes_masks", re.compile(r"[가-힣]"), "#Email##Person1#"),
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts(*NOISE, *TOKENS, *HEADS), st.booleans())
+@example("#Person1#: 회사 #에서 #Person2#를", True)
+@example("Person1#:", False)
+def test_no_mask_or_tag_is_lost_or_made(text: str, fix_spacing: bool) -> None:
+    assert tokens(clean_summary(text, RULES, fix_spacing=fix_spacing)) == tokens(text)
+    found = tokens(clean_dialogue(text, RULES, fix_spacing=fix_spacing))
+    # A tag without its signs that begins a turn of a dialogue is mended: `Person1:` becomes one.
+    if re.search(r"(?:Person|사람)[\s\S]*[:：]", TOKEN.sub("", text)):
+        assert tokens(text) <= found
+    else:
+        assert found == tokens(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts(*NOISE, *TOKENS, *HEADS), st.sampled_from(GREEDY))
+def test_no_rule_can_touch_or_make_a_mask(text: str, rule: Rule) -> None:
+    for clean in (clean_dialogue, clean_summary):
+        assert tokens(clean(text, [rule], fix_spacing=True)) == tokens(text)
+    without, result = (clean_dialogue(text, rules, fix_spacing=True) for rules in ([], [rule]))
+    assert Counter(HEAD.findall(without)) <= Counter(HEAD.findall(result))
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts(*NOISE, *TOKENS, *HEADS), st.booleans())
+def test_turns_keep_their_tags_and_signs_are_left_in_masks_only(text: str, fix_spacing: bool) -> None:
+    result = clean_dialogue(text, RULES, fix_spacing=fix_spacing)
+    assert "#" not in TOKEN.sub("", result)
+    assert HEAD.findall(result) == re.findall(r"#Person\d+#:", result)
+    assert all(line.strip() == line != "" for line in result.split("\n")) or not result
+
+
+@settings(max_examples=1000, deadline=None)
+@given(texts(*NOISE, *TOKENS, *HEADS, *BARE), st.booleans())
+@example("#사람3#사람5#Person10#사람##5#Name#", True)  # masks that share a sign
+@example("가 #\t·나 ㅋㅋ Person1: <ㅋㅋbr> \\ㅋㅋn", True)  # a rule brings structure about
+@example("가(一)(二) 가ㅇ(一) 一(가)(二) #SSN#-ㅋㅋ5", True)
+def test_cleaning_twice_equals_cleaning_once(text: str, fix_spacing: bool) -> None:
+    for clean in (clean_dialogue, clean_summary):
+        once = clean(text, RULES, fix_spacing=fix_spacing)
+        assert clean(once, RULES, fix_spacing=fix_spacing) == once
+
+
+HEADER = ",".join(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "rules.csv: column id: missing; the columns are id,pattern,replacement,why,before,after"),
+        (
+            "id,pattern,why,before,after\na,b,c,d,e",
+            "rules.csv: column replacement: missing; the columns are id,pattern,replacement,why,before,after",
+        ),
+        (HEADER, "rules.csv: no rules; add at least one row"),
+        (
+            f"{HEADER}\nx,a{{1,2}},b,why,a,b",
+            "rules.csv: line 2: more or fewer cells than columns; put quotation marks around a cell with a comma",
+        ),
+        (
+            f"{HEADER}\nx,a,b",
+            "rules.csv: line 2: more or fewer cells than columns; put quotation marks around a cell with a comma",
+        ),
+        (
+            f'{HEADER}\nx,"a"b,b,why,a,b',
+            "rules.csv: the row on line 2: ',' expected after '\"'; mend its quotation marks",
+        ),
+        (f"{HEADER}\n ,a,b,why,a,b", "rules.csv: line 2: no id; give the rule an id of its own"),
+        (
+            f"{HEADER}\nx,a,b,why,a,b\nx,c,d,why,c,d",
+            "rules.csv: rule x: the id is that of a rule above; give the rule an id of its own",
+        ),
+        (
+            f"{HEADER}\ncrlf,a,b,why,a,b",
+            "rules.csv: rule crlf: the id is the name of a built-in step; give the rule an id of its own",
+        ),
+        (
+            f"{HEADER}\ntypo,a,b,why,a,b",
+            "rules.csv: rule typo: the id is the name of a built-in step; give the rule an id of its own",
+        ),
+        (
+            f"{HEADER}\nx,(a,b,why,a,b",
+            "rules.csv: rule x: pattern (a: not a regular expression: missing ), unterminated subpattern at "
+            "position 0; mend the pattern",
+        ),
+        (
+            f"{HEADER}\nx,a,\\2,why,a,b",
+            "rules.csv: rule x: replacement \\2: invalid group reference 2 at position 1; mend the replacement",
+        ),
+        (
+            f"{HEADER}\nx,a*,b,why,a,b",
+            "rules.csv: rule x: pattern a*: matches the empty text; make it match something",
+        ),
+        (
+            f"{HEADER}\nx,(?=a),b,why,a,ba",
+            "rules.csv: rule x: pattern (?=a): matches the empty text; make it match something",
+        ),
+        (
+            f"{HEADER}\nx,,b,why,a,b",
+            "rules.csv: rule x: pattern : matches the empty text; make it match something",
+        ),
+        (
+            f"{HEADER}\nx,a,b,why,aa,b",
+            "rules.csv: rule x: its example 'aa' becomes 'bb', not 'b'; mend the rule or the example",
+        ),
+        (
+            f"{HEADER}\nx,Email,b,why,#Email#,#b#",
+            "rules.csv: rule x: its example '#Email#' becomes '#Email#', not '#b#'; mend the rule or the example",
+        ),
+        (
+            f"{HEADER}\nx,z,b,why,a  a,a a",
+            "rules.csv: rule x: its example 'a  a' does not meet the pattern; mend the rule or the example",
+        ),
+        (
+            f"{HEADER}\nx,a,aa,why,a,aa",
+            "rules.csv: rule x: cleaning the result 'aa' of its example again gives 'aaaa'; make the rule "
+            "leave its own result alone",
+        ),
+    ],
+)
+def test_a_broken_table_of_rules_is_one_clear_error(
+    table: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rules.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_rules(Path("rules.csv"))
+    assert str(error.value) == message
+
+
+def test_a_table_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as missing:
+        load_rules(Path("rules.csv"))
+    Path("cp949.csv").write_bytes(f"{HEADER}\nx,가,나,why,가,나".encode("cp949"))
+    with pytest.raises(UserError) as encoding:
+        load_rules(Path("cp949.csv"))
+    assert str(missing.value) == (
+        "rules.csv: cannot be read (No such file or directory); set clean.rules to a table of rules"
+    )
+    assert str(encoding.value) == "cp949.csv: not UTF-8; save it as CSV UTF-8"
+
+
+def test_rules_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rules.csv"
+    path.write_bytes(f"{HEADER}\r\nx,a,b,why,a,b\r\n".encode("utf-8-sig"))
+    assert load_rules(path) == [Rule("x", re.compile("a"), "b")]
+
+
+def test_ids_are_distinct() -> None:
+    ids = [*STRUCTURE, TYPO, *(rule.id for rule in RULES)]
+    assert len(ids) == len(set(ids))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(body: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a stage with this body of `main`, in a process of its own."""
+    script = (
+        "import logging\n"
+        "from stages.core.errors import UserError, run_stage\n\n"
+        f"def main():\n    {body}\n\n"
+        "run_stage(main)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **environment},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+def test_success_says_what_main_says() -> None:
+    done = run("logging.getLogger('stages.clean').info('%d rows', 8)")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "8 rows\n")
+
+
+def test_user_error_is_one_line() -> None:
+    done = run("raise UserError('data/raw/train.csv: row train_7: empty dialogue; 채우세요')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: data/raw/train.csv: row train_7: empty dialogue; 채우세요\n"
+
+
+def test_user_error_comes_after_what_was_said() -> None:
+    done = run("logging.info('8 rows'); raise UserError('no row is left')")
+    assert (done.returncode, done.stderr) == (1, "8 rows\nerror: no row is left\n")
+
+
+def test_user_error_that_another_one_caused_is_still_one_line() -> None:
+    done = run("try: 1 / 0\n    except ZeroDivisionError: raise UserError('data.limit = 0: take more rows')")
+    assert (done.returncode, done.stderr) == (1, "error: data.limit = 0: take more rows\n")
+
+
+def test_terminal_without_korean_gets_the_error_too() -> None:
+    done = run("raise UserError('행이 없음')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (1, "error: \\ud589\\uc774 \\uc5c6\\uc74c\n")
+
+
+def test_mistake_of_ours_keeps_its_traceback() -> None:
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_libraries_keep_their_requests_to_themselves() -> None:
+    done = run("[logging.getLogger(name).info('HTTP Request: GET') for name in ('httpx', 'httpx2', 'openai')]")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from stages.pages.evaluation_page import MEANING, Scored, interval_bars, report, search
+from stages.scoring.bootstrap import Interval
+from stages.scoring.morphemes import cut_with_kiwi
+from stages.scoring.prediction_checks import CHECKS
+from stages.scoring.rouge import Scorer
+from stages.scoring.scored_rows import score_rows
+
+DECODING = {"chosen": {"num_beams": 4, "length_penalty": 0.7}}
+EVIL = "<script>alert('&')</script>\""
+
+
+@pytest.fixture(scope="module")
+def scored() -> dict[str, Scored]:
+    """Two dev rows, the first the better one, with text that tries to break out of the page."""
+    dialogue = "#Person1#: 학교에 갔다.\n#Person2#: 집에 왔다."
+    rows = score_rows(
+        ["dev_0", f"dev_1{EVIL}"],
+        [dialogue, f"{dialogue} {EVIL}"],
+        [["#Person1#이 학교에 갔다.", "#Person1#이 갔다."], [EVIL]],
+        ["#Person1#이 학교에 갔다.", f"#Person3#이 12 {EVIL}"],
+        ["학교", EVIL],
+        Scorer(list),
+    )
+    return {"dev": (rows, {"lead2": [row.word for row in rows]})}
+
+
+@pytest.fixture(scope="module")
+def page(scored: dict[str, Scored]) -> str:
+    return report(scored, DECODING, cut_with_kiwi)
+
+
+class Page(HTMLParser):
+    """What a page is made of; raises where an element is closed that is not the one last opened."""
+
+    VOID = ("meta", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[dict[str, str | None]] = []
+        self.addresses: list[str | None] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        if ("class", "row") in attrs:
+            self.rows.append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.addresses == ["#Scores", "#Decoding", "#Groups", "#Checks", "#Rows"]
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_its_own_script_may_run_and_no_other(page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+    assert "alert(&#39;&amp;&#39;)" in page
+
+
+def test_rows_hold_what_the_script_sorts_and_filters_by_worst_first(page: str) -> None:
+    worse, better = Page(page).rows
+    assert (worse["data-order"], better["data-order"]) == ("1", "0")
+    assert float(worse["data-final"] or "") < float(better["data-final"] or "")
+    assert worse["data-flags"] == "silent_speakers invented not_korean"
+    assert better["data-flags"] == ""
+    keys = re.findall(r'<option value="(\w+)">', page.split('id="key"')[1].split("</select>")[0])
+    assert all(f"data-{key}" in better for key in keys)
+
+
+def test_only_checks_that_found_something_can_be_chosen(page: str) -> None:
+    options = re.findall(r'<option value="(\w*)">', page.split('id="flag"')[1].split("</select>")[0])
+    assert options == ["", "any", "none", "silent_speakers", "invented", "not_korean"]
+
+
+def test_overlap_is_marked(page: str) -> None:
+    assert page.count('<mark class="two">#Person1#이 학교에 갔다</mark>.') == 2  # the summary and its reference
+
+
+def test_the_same_rows_make_the_same_page(scored: dict[str, Scored], page: str) -> None:
+    assert report(scored, DECODING, cut_with_kiwi) == page
+
+
+def test_a_run_without_references_has_a_page() -> None:
+    page = report({}, DECODING, cut_with_kiwi)
+    assert "No split has references." in page
+    assert Page(page).rows == []
+
+
+def test_every_check_is_explained() -> None:
+    assert MEANING.keys() == CHECKS.keys()
+
+
+def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
+    tried = [
+        {"max_new_tokens": 96, "num_beams": 1, "final": 31.23456},
+        {"max_new_tokens": 96, "num_beams": 4, "length_penalty": 0.7, "final": 32.0},
+    ]
+    gain = {"samples": 8, "chosen": 31.5, "fixed": 30.254, "gain": 1.246}
+    shown = str(search({**DECODING, "tried": tried, "cross_validated": gain}))
+    assert "Chosen: num_beams 4, length_penalty 0.7." in shown
+    assert "On 8 dialogues, each half with what the other half chose, tuned settings score 31.50, and" in shown
+    assert "and those of params.yaml 30.25." in shown
+    head = '<th class="name"></th><th>num_beams</th><th>final</th><th>length_penalty</th>'
+    assert head in shown
+    assert '<tr><th class="name">1</th><td>1</td><td>31.235</td><td>–</td></tr>' in shown
+    assert '<tr class="chosen"><th class="name">2</th><td>4</td><td>32</td><td>0.7</td></tr>' in shown
+
+
+@pytest.mark.parametrize("decoding", [DECODING, {**DECODING, "tried": []}])
+def test_without_a_search_the_report_says_so(decoding: dict[str, object]) -> None:
+    assert "nothing else was tried" in str(search(decoding))
+
+
+def test_bars_share_a_scale() -> None:
+    bars = str(interval_bars({"model": Interval(20, 10, 40)}, {"lead": Interval(10, 10, 10)}))
+    assert 'class="model"><u style="width:50.00%"></u><s style="left:25.00%;width:75.00%">' in bars
+    assert 'class="baseline"><u style="width:25.00%"></u><s style="left:25.00%;width:0.00%">' in bars
+    assert "<span>20.0 <small>(10.0–40.0)</small></span>" in bars
+    assert "<span>10.0</span>" in bars
