@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def with_llm(finished: Clone, llm: FakeOpenAI) -> Clone:
     finished.dvc("repro")
     finished.commit("a server on loopback")
     return finished
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A stage that runs in a test sets up logging for its process, which the next test is not to find."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -69,7 +69,7 @@ def test_the_configuration_is_sorted_and_names_no_folder(tiny_manifest: Path, tm
 
 def test_another_hash_seed_gives_the_same_bytes(tiny_manifest: Path, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from tests.test_adapter import adapted, save_adapter\n"
+        "import sys; from pathlib import Path; from tests.models.test_adapter_files import adapted, save_adapter\n"
         "save_adapter(adapted(Path(sys.argv[1])), Path(sys.argv[2]), 'tiny')\n"
     )
     here, there = tmp_path / "here", tmp_path / "there"

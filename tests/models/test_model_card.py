@@ -72,7 +72,7 @@ def test_the_card_of_a_training(tiny_project: Path, capsys: pytest.CaptureFixtur
 
     params = load_params()
     shown = YAML(typ="safe", pure=True).load(blocks["yaml"])
-    for silent in ("preview_samples", "save_total_limit"):
+    for silent in ("preview_samples", "preview_max_new_tokens", "save_total_limit"):
         assert silent not in shown["train"]
         shown["train"][silent] = getattr(params.train, silent)
     assert Params.model_validate(params.model_dump() | shown) == params
