@@ -17,7 +17,7 @@ from pathlib import Path
 from rouge import Rouge
 
 from stages.corpus.tables import Split, read_table, references
-from stages.pages.evaluation_page import report
+from stages.pages.evaluation_page import render_report
 from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import analyser, cut_with_kiwi, kiwi_morphemes, remembering
 from stages.scoring.rouge import Scorer
@@ -62,7 +62,7 @@ def evaluation(dialogues: Sequence[str], write: Callable[[], str]) -> None:
     copied = {name: [extract(dialogue) for dialogue in rows] for name, extract in BASELINES.items()}
     baselines = {name: morphemes.rows(texts, refs) for name, texts in copied.items()}
     measure(scored, baselines)
-    report({"dev": (scored, baselines)}, {"chosen": {}}, cut)
+    render_report({"dev": (scored, baselines)}, {"chosen": {}}, cut)
 
 
 def main() -> None:

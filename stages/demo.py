@@ -13,16 +13,17 @@ import time
 from contextlib import nullcontext
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from stages.core.errors import UserError, run_stage
 from stages.core.params import load_params
+from stages.pages.rendering import render
 from stages.serving.summarizer import Summarizer
 
 HOST = "127.0.0.1"
-PAGE = Path(__file__).with_suffix(".html")
+ADDRESS = "/summarize"
+"""Where the page posts dialogues."""
 LONGEST = 200_000
 """Bytes of a request: far more than a prompt holds."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
@@ -55,14 +56,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        body = PAGE.read_bytes()
+        body = render("demo.html", address=ADDRESS).encode()
         self._begin("text/html; charset=utf-8", **{"Content-Length": str(len(body)), "Content-Security-Policy": POLICY})
         self.wfile.write(body)
 
     def do_POST(self) -> None:
         if self._is_refused():
             return
-        if self.path != "/summarize":
+        if self.path != ADDRESS:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         try:

@@ -23,7 +23,7 @@ from stages.core.files import read_json, replacing, write_text
 from stages.core.params import load_params
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import Split, read_table, references
-from stages.pages.evaluation_page import Scored, report
+from stages.pages.evaluation_page import Scored, render_report
 from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import CUTTERS, Cutter, analyser, remembering
 from stages.scoring.rouge import Scorer, Scores
@@ -96,7 +96,7 @@ def main() -> None:
     scored: dict[str, Scored] = {split: (rows, baselines) for split, (rows, baselines) in read.items() if rows}
     metrics = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
     copy_training(paths.TRAINING_LOG, paths.TRAIN_METRICS)
-    write_text(paths.REPORT, report(scored, decoding, cut))
+    write_text(paths.REPORT, render_report(scored, decoding, cut))
     write_metrics(metrics, paths.EVAL_METRICS)
     print(summary_table(metrics))
 

@@ -20,7 +20,8 @@ from stages.core.files import read_json, replacing, write_text
 from stages.core.params import load_params
 from stages.corpus.tables import Split, read_table
 from stages.models.tokenizer import load_tokenizer
-from stages.pages.data_page import DataReports, Frames, explore
+from stages.pages.data_page import DataReports, render_exploration
+from stages.pages.sampled_texts import Frames
 from stages.pages.table_profile import histogram_table, texts
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def read_frames() -> dict[tuple[str, str], pd.DataFrame]:
     return frames
 
 
-def read_findings() -> DataReports:
+def read_reports() -> DataReports:
     return DataReports(
         cleaning=read_json(Path("metrics/data/cleaning.json")),
         checks=read_json(Path("metrics/data/checks.json")),
@@ -88,7 +89,7 @@ def main() -> None:
     )
     different = dict.fromkeys(text for frame in frames.values() for text in texts(frame))
     tokens = count_tokens(load_tokenizer(Path("models/base.json")), [params.prompt.instruction, *different])
-    page = explore(frames, tokens, params.prompt, read_findings(), apply_rules)
+    page = render_exploration(frames, tokens, params.prompt, read_reports(), apply_rules)
     with replacing(paths.DATA_PLOTS) as folder:
         folder.mkdir()
         for name, table in plots(frames).items():

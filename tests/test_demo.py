@@ -18,6 +18,7 @@ from stages.engines.settings import DecodingSettings
 from stages.models.load import load_for_generation
 from stages.serving.summarize import summarize
 from stages.serving.summarizer import Summarizer
+from tests.parsed_page import Page
 from tests.tiny_project import ROOT, configure
 
 DIALOGUE = "#Person1#: 내일 만날까요?\n#Person2#: 네, 좋아요."
@@ -57,8 +58,14 @@ def test_the_page_and_its_answers(server: demo.Demo) -> None:
     assert "default-src 'none'" in (page.headers["Content-Security-Policy"] or "")
     assert "http://" not in text
     assert "https://" not in text
+    parsed = Page(text)
+    assert parsed.open == []
+    icon, address = parsed.addresses
+    assert icon == "data:,"
+    assert address == "/summarize"
+    assert "fetch(form.action, " in text
 
-    found = answers(ask(server, "POST", "/summarize", json.dumps({"dialogue": DIALOGUE})))
+    found = answers(ask(server, "POST", address, json.dumps({"dialogue": DIALOGUE})))
     by_source = {source: [each for each in found if each["from"] == source] for source in ("adapter", "base")}
     base = load_for_generation(paths.MANIFEST, None, load_params().quantization)
     builder = server.summarizer.writer.builder

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -25,10 +21,9 @@ from stages.core.files import write_json
 from stages.core.params import Prompt
 from stages.corpus.spread import spread
 from stages.corpus.tables import write_table
-from stages.pages import data_page as exploration
-from stages.pages import html_parts
 from stages.pages import table_profile as profile
-from stages.pages.data_page import DataReports
+from stages.pages.data_page import DataReports, render_exploration
+from tests.parsed_page import Page
 
 FOUND = ["fname", "table", "check", "detail"]
 PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0)
@@ -68,7 +63,7 @@ FRAMES = {
     ("test", "raw"): UNSCORED,
     ("test", "clean"): UNSCORED,
 }
-FINDINGS = DataReports(
+REPORTS = DataReports(
     cleaning={
         split: {
             "rows": 2,
@@ -114,28 +109,8 @@ def apply_rules(text: str) -> str:
     return clean_dialogue(text, RULES, fix_spacing=True)
 
 
-def draw(frames: Mapping[tuple[str, str], pd.DataFrame] = FRAMES, findings: DataReports = FINDINGS) -> str:
-    return exploration.explore(frames, words(*frames.values()), PROMPT, findings, apply_rules)
-
-
-class Page(HTMLParser):
-    """What a page is made of; raises where an element is closed that is not the one last opened."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.addresses: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+def draw(frames: Mapping[tuple[str, str], pd.DataFrame] = FRAMES, reports: DataReports = REPORTS) -> str:
+    return render_exploration(frames, words(*frames.values()), PROMPT, reports, apply_rules)
 
 
 def test_profile_counts_and_measures_a_table() -> None:
@@ -226,47 +201,12 @@ def test_most_cleaned_takes_changed_rows_by_kinds_of_noise() -> None:
     assert profile.most_cleaned(raw, clean, n=1) == [("c", "“네” ㅋㅋ", '"네"')]
 
 
-def test_bins_have_round_edges_and_percentages_keep_all_that_is_longer() -> None:
-    assert html_parts.bins([2, 3, 3, 7]) == [2, 3, 4, 5, 6]
-    assert html_parts.bins(range(101)) == list(range(0, 100, 5))
-    assert html_parts.percentages([0, 5, 12, 999], [0, 10]) == [50, 50]
-    assert html_parts.percentages([], [0, 10]) == [0, 0]
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1))
-def test_bins_are_few_and_hold_every_value(values: list[float]) -> None:
-    edges = html_parts.bins(values)
-    assert len(edges) <= 20
-    assert sum(html_parts.percentages(values, edges)) == pytest.approx(100)
-
-
-def test_diff_marks_words_and_shows_changed_white_space() -> None:
-    assert html_parts.diff("나는 집에 간다. \n<b>", "나는 집에 갔다.\n<b>") == (
-        "나는 집에 <del>간다</del><ins>갔다</ins>.<del>␣</del>\n&lt;b&gt;"
-    )
-    assert html_parts.diff("그럼요ㅎㅎ", "그럼요") == "그럼요<del>ㅎㅎ</del>"
-    assert html_parts.diff("가.\\n나", "가.\n나") == "가.<del>\\n</del><ins>↵\n</ins>나"
-
-
-TEXT = st.text(st.sampled_from("가나 ab#1.<&\n\r\\\"'"))
-
-
-@given(TEXT, TEXT)
-def test_diff_holds_both_texts_whole(before: str, after: str) -> None:
-    marked = str(html_parts.diff(before, after))
-    old = re.sub(r"<ins>.*?</ins>", "", marked, flags=re.DOTALL)
-    new = re.sub(r"<del>.*?</del>", "", marked, flags=re.DOTALL)
-    for text, marks in ((before, old), (after, new)):
-        plain = re.sub(r"</?(?:ins|del)>", "", marks).replace("↵\n", "\n").replace("↵", "\n")
-        assert html.unescape(plain.replace("␣", " ").replace("␍", "\r")) == text
-
-
 def test_page_is_well_formed_and_asks_for_nothing_from_outside() -> None:
     text = draw()
     page = Page(text)
     assert page.open == []
     assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "image", "use"}
-    assert all(address.startswith("#") for address in page.addresses)
+    assert all(address and address.startswith("#") for address in page.addresses)
     assert "url(" not in text
     assert "@import" not in text
 
@@ -290,13 +230,35 @@ def test_text_of_the_tables_is_escaped_everywhere() -> None:
     }
     frames["train", "raw"] = frames["train", "raw"].assign(dialogue=RAW["dialogue"] + " … " + evil)
     tables: dict[str, Any] = {
-        name: getattr(FINDINGS, name).map(lambda cell: cell + evil if cell not in ("train", "leakage") else cell)
+        name: getattr(REPORTS, name).map(lambda cell: cell + evil if cell not in ("train", "leakage") else cell)
         for name in ("removed", "warned", "rejected")
     }
-    text = draw(frames, replace(FINDINGS, **tables))
+    text = draw(frames, replace(REPORTS, **tables))
     assert "<script" not in text
     assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;&#34;") > 8
     assert Page(text).open == []
+
+
+def test_names_from_the_tables_and_reports_are_escaped_everywhere() -> None:
+    """Sources, rules and checks are named by files too."""
+    evil = "<script>alert('&')</script>\""
+    frames = {**FRAMES, ("train", evil): SWAPPED, (evil, "raw"): HELD_OUT}
+    split = {"rows": 1, "changed": 1, "typos": {"rows": 0, "replacements": 0}}
+    rules = {f"used{evil}": {"rows": 1, "replacements": 1}, f"unused{evil}": {"rows": 0, "replacements": 0}}
+    reports = replace(
+        REPORTS,
+        cleaning={evil: {**split, "rules": rules}},
+        checks={name: {"rows": 1, "kept": 1, f"check{evil}": 1} for name in ("train", evil)},
+        augmentation={"original": 1, evil: 1, "left_out": {evil: 1}},
+        removed=REPORTS.removed.rename(columns={"detail": evil}),
+    )
+    text = draw(frames, reports)
+    page = Page(text)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert page.attributes == Page(draw()).attributes
+    for name in ("", "used", "unused", "check", "Samples: "):
+        assert f">{name}&lt;script&gt;" in text or f" {name}&lt;script&gt;" in text
 
 
 def section(text: str, name: str) -> str:
@@ -354,8 +316,8 @@ def test_augmented_rows_stand_beside_their_origin_and_rejected_ones_with_the_rea
 
 def test_page_needs_no_augmented_row_and_no_finding() -> None:
     frames = {column: frame for column, frame in FRAMES.items() if column != ("train", "speaker_swap")}
-    empty = {name: getattr(FINDINGS, name).iloc[:0] for name in ("removed", "warned", "rejected")}
-    text = draw(frames, replace(FINDINGS, **empty))
+    empty = {name: getattr(REPORTS, name).iloc[:0] for name in ("removed", "warned", "rejected")}
+    text = draw(frames, replace(REPORTS, **empty))
     assert Page(text).open == []
     assert "No augmented rows." in text
     assert "No generated row was rejected." in text
@@ -369,8 +331,8 @@ def test_personal_data_is_masked_wherever_a_text_is_shown() -> None:
         column: frame.assign(**{name: frame[name] + number for name in columns if name in frame})
         for column, frame in FRAMES.items()
     }
-    rejected = FINDINGS.rejected.assign(dialogue="#Person1#: 네" + number, summary=number)
-    text = draw(frames, replace(FINDINGS, rejected=rejected))
+    rejected = REPORTS.rejected.assign(dialogue="#Person1#: 네" + number, summary=number)
+    text = draw(frames, replace(REPORTS, rejected=rejected))
     assert "2345-6789" not in text
     assert text.count("#PhoneNumber#") > 10
 
@@ -425,11 +387,11 @@ def test_stage_writes_the_same_bytes_twice_and_what_dvc_draws(tmp_path: Path, mo
     shutil.copy(root / "data/rules/denoise.csv", "data/rules")
     for column, path in explore.TABLES.items():
         write_table(FRAMES[column], path)
-    write_table(FINDINGS.removed, Path("data/checked/removed.csv"))
-    write_table(FINDINGS.warned, Path("data/checked/warnings.csv"))
-    write_table(FINDINGS.rejected, Path("data/augmented/rejected.csv"))
+    write_table(REPORTS.removed, Path("data/checked/removed.csv"))
+    write_table(REPORTS.warned, Path("data/checked/warnings.csv"))
+    write_table(REPORTS.rejected, Path("data/augmented/rejected.csv"))
     for name in ("cleaning", "checks", "augmentation"):
-        write_json(Path(f"metrics/data/{name}.json"), getattr(FINDINGS, name))
+        write_json(Path(f"metrics/data/{name}.json"), getattr(REPORTS, name))
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained("tokenizer")

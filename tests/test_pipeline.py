@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import meta
 from ruamel.yaml import YAML
+
+from stages.pages.rendering import TEMPLATES, environment
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -57,16 +60,45 @@ UNTRACKED = {Path("stages/core") / name for name in ("errors.py", "params.py", "
 """What shapes no output: the values of parameters stand under `params`, the paths under `deps` and `outs`."""
 
 
+DATA_FILES = {
+    path.name: path.relative_to(ROOT)
+    for path in (ROOT / "stages").rglob("*")
+    if path.is_file() and path.suffix not in (".py", ".pyc")
+}
+"""What lies beside the modules and is no module, by its name: templates."""
+
+
+def files_read(module: Path) -> set[Path]:
+    """The files beside the modules that a module names, and those that the templates among them extend or import."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} & DATA_FILES.keys()
+    found, waiting = set[Path](), [DATA_FILES[str(name)] for name in names]
+    while waiting:
+        file = waiting.pop()
+        found.add(file)
+        if file.is_relative_to(TEMPLATES.relative_to(ROOT)):
+            template = environment().parse((ROOT / file).read_text(encoding="utf-8"))
+            referenced = meta.find_referenced_templates(template)
+            # None is a name that a template computes: what it reads cannot be declared.
+            waiting.extend(DATA_FILES[name or "a computed name"] for name in referenced)
+    return found
+
+
 def declared(name: str) -> set[Path]:
-    """The modules that a stage depends on, those in folders too; a package's docstring is none."""
+    """The sources that a stage depends on, those in folders too; a package's docstring is none."""
     sources = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
-    files = [file for path in sources for file in ([path] if path.is_file() else path.rglob("*.py"))]
-    return {file.relative_to(ROOT) for file in files if file.name != "__init__.py"}
+    files = [file for path in sources for file in ([path] if path.is_file() else path.rglob("*"))]
+    return {
+        file.relative_to(ROOT)
+        for file in files
+        if file.is_file() and file.suffix != ".pyc" and file.name != "__init__.py"
+    }
 
 
 def needed(name: str) -> set[Path]:
-    """The modules that a stage imports, in whatever way, and that shape what it writes."""
-    return closure(Path("stages") / f"{name}.py") - UNTRACKED
+    """The modules that a stage imports, in whatever way, and the files that they read, which shape what it writes."""
+    modules = closure(Path("stages") / f"{name}.py") - UNTRACKED
+    return modules.union(*map(files_read, modules))
 
 
 def upstream(name: str) -> set[str]:
@@ -88,7 +120,7 @@ def upstream(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_all_modules_that_it_imports(name: str) -> None:
+def test_a_stage_depends_on_all_modules_that_it_imports_and_files_that_they_read(name: str) -> None:
     assert needed(name) <= declared(name)
 
 
@@ -96,6 +128,15 @@ def test_a_stage_depends_on_all_modules_that_it_imports(name: str) -> None:
 def test_a_stage_depends_on_no_module_but_those_it_or_a_stage_before_it_imports(name: str) -> None:
     """A folder is a dependency where each of its modules makes this stage, or one that it waits for, run again."""
     assert declared(name) <= needed(name).union(*map(needed, upstream(name)))
+
+
+def test_every_file_beside_the_modules_is_read_by_one() -> None:
+    read = set[Path]().union(*(files_read(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py")))
+    assert read == set(DATA_FILES.values())
+    assert {Path("stages/pages/templates") / name for name in ("report.html", "parts.html", "base.html")} <= needed(
+        "evaluate"
+    )
+    assert not {path.name for path in needed("evaluate")} & {"explore.html", "demo.html"}
 
 
 def test_packages_hold_only_their_docstring() -> None:

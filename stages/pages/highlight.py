@@ -1,36 +1,34 @@
-"""Which parts of a text others have too, marked in it."""
+"""Which parts of a text others have too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
-from markupsafe import Markup, escape
-
+from stages.pages.marked_text import Mark, Run
 from stages.scoring.morphemes import Morpheme
 from stages.scoring.rouge import Text
 
-_MARKS = {1: Markup('<mark class="one">{}</mark>'), 2: Markup('<mark class="two">{}</mark>')}
+_MARKS: tuple[Mark, Mark, Mark] = ("plain", "shared", "shared_pair")
 
 
-def overlap(text: str, morphemes: Sequence[Morpheme], others: Sequence[Text]) -> Markup:
+def mark_overlap(text: str, morphemes: Sequence[Morpheme], others: Sequence[Text]) -> list[Run]:
     """The text with what ROUGE counts marked.
 
     Args:
         morphemes: those of the text.
-        others: a mark of class `two` is on pairs of morphemes that any of them holds, of class `one` on other
-            morphemes that any holds.
+        others: pairs of morphemes that any of them holds are marked as `shared_pair`, other morphemes that any holds
+            as `shared`.
     """
     levels = _levels(len(text), [morpheme for morpheme in morphemes if morpheme.form.strip(".")], others)
     # A space is marked as far as both its neighbours are.
     for place in range(1, len(text) - 1):
         if text[place].isspace():
             levels[place] = min(levels[place - 1], levels[place + 1])
-    marked = Markup()
-    for level, run in groupby(range(len(text)), key=levels.__getitem__):
-        part = escape("".join(text[place] for place in run))
-        marked += _MARKS[level].format(part) if level else part
-    return marked
+    return [
+        Run("".join(text[place] for place in run), _MARKS[level])
+        for level, run in groupby(range(len(text)), key=levels.__getitem__)
+    ]
 
 
 def _levels(length: int, morphemes: Sequence[Morpheme], others: Sequence[Text]) -> list[int]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.corpus.dialogue import MASK_OR_SPEAKER, MASKS, parse_turns, speakers
 from stages.corpus.tables import references
-from stages.pages.html_parts import bins, percentages
+from stages.pages.histogram import bins, percentages
 
 _MASK = re.compile(rf"#({'|'.join(MASKS)})#")
 _TAG = r"(?:#(?:Person|사람)\d+#|#[A-Za-z가-힣]+(?: [A-Za-z가-힣]+){0,2}#)"

@@ -3,16 +3,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
 
 import pytest
 
-from stages.pages.evaluation_page import MEANING, Scored, interval_bars, report, search
+from stages.pages.evaluation_page import MEANING, Scored, render_report
 from stages.scoring.bootstrap import Interval
 from stages.scoring.morphemes import cut_with_kiwi
 from stages.scoring.prediction_checks import CHECKS
 from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import score_rows
+from tests.parsed_page import Page, part
 
 DECODING = {"chosen": {"num_beams": 4, "length_penalty": 0.7}}
 EVIL = "<script>alert('&')</script>\""
@@ -35,30 +36,7 @@ def scored() -> dict[str, Scored]:
 
 @pytest.fixture(scope="module")
 def page(scored: dict[str, Scored]) -> str:
-    return report(scored, DECODING, cut_with_kiwi)
-
-
-class Page(HTMLParser):
-    """What a page is made of; raises where an element is closed that is not the one last opened."""
-
-    VOID = ("meta", "input")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.rows: list[dict[str, str | None]] = []
-        self.addresses: list[str | None] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
-        if ("class", "row") in attrs:
-            self.rows.append(dict(attrs))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+    return render_report(scored, DECODING, cut_with_kiwi)
 
 
 def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(page: str) -> None:
@@ -73,6 +51,29 @@ def test_its_own_script_may_run_and_no_other(page: str) -> None:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
     assert "alert(&#39;&amp;&#39;)" in page
+
+
+def test_text_of_tables_models_and_settings_is_escaped_everywhere(scored: dict[str, Scored]) -> None:
+    rows, baselines = scored["dev"]
+    evil_rows = [
+        replace(row, **{name: getattr(row, name) + EVIL for name in ("fname", "dialogue", "summary", "topic")})
+        for row in rows
+    ]
+    found = [replace(row, references=[EVIL], findings={f"check{EVIL}": [EVIL]}) for row in evil_rows]
+    tried = [{f"setting{EVIL}": EVIL, "final": 1.0}, {f"setting{EVIL}": {EVIL: 2}, "final": 2.0}]
+    text = render_report(
+        {f"dev{EVIL}": (found, {EVIL: baselines["lead2"]})},
+        {"chosen": {f"setting{EVIL}": EVIL}, "tried": tried},
+        cut_with_kiwi,
+    )
+    page = Page(text)
+    assert page.open == []
+    assert text.count("<script") == 1
+    assert not {name for name in page.attributes if name.startswith("on")}
+    assert [row["data-flags"] for row in page.rows] == [f"check{EVIL}"] * 2
+    # Of every row: name, flag in the line and in the list, what was found, topic, and the dialogue; of the settings,
+    # what was chosen, the column and both values; then the split and the baseline.
+    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;&#34;") > 2 * 6 + 2 + 3 + 2
 
 
 def test_rows_hold_what_the_script_sorts_and_filters_by_worst_first(page: str) -> None:
@@ -95,11 +96,11 @@ def test_overlap_is_marked(page: str) -> None:
 
 
 def test_the_same_rows_make_the_same_page(scored: dict[str, Scored], page: str) -> None:
-    assert report(scored, DECODING, cut_with_kiwi) == page
+    assert render_report(scored, DECODING, cut_with_kiwi) == page
 
 
 def test_a_run_without_references_has_a_page() -> None:
-    page = report({}, DECODING, cut_with_kiwi)
+    page = render_report({}, DECODING, cut_with_kiwi)
     assert "No split has references." in page
     assert Page(page).rows == []
 
@@ -108,13 +109,18 @@ def test_every_check_is_explained() -> None:
     assert MEANING.keys() == CHECKS.keys()
 
 
+def decoding_section(decoding: dict[str, object]) -> str:
+    page = render_report({}, decoding, cut_with_kiwi)
+    return page.split('<section id="Decoding">')[1].split("</section>")[0]
+
+
 def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
     tried = [
         {"max_new_tokens": 96, "num_beams": 1, "final": 31.23456},
         {"max_new_tokens": 96, "num_beams": 4, "length_penalty": 0.7, "final": 32.0},
     ]
     gain = {"samples": 8, "chosen": 31.5, "fixed": 30.254, "gain": 1.246}
-    shown = str(search({**DECODING, "tried": tried, "cross_validated": gain}))
+    shown = decoding_section({**DECODING, "tried": tried, "cross_validated": gain})
     assert "Chosen: num_beams 4, length_penalty 0.7." in shown
     assert "On 8 dialogues, each half with what the other half chose, tuned settings score 31.50, and" in shown
     assert "and those of params.yaml 30.25." in shown
@@ -126,11 +132,11 @@ def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
 
 @pytest.mark.parametrize("decoding", [DECODING, {**DECODING, "tried": []}])
 def test_without_a_search_the_report_says_so(decoding: dict[str, object]) -> None:
-    assert "nothing else was tried" in str(search(decoding))
+    assert "nothing else was tried" in decoding_section(decoding)
 
 
 def test_bars_share_a_scale() -> None:
-    bars = str(interval_bars({"model": Interval(20, 10, 40)}, {"lead": Interval(10, 10, 10)}))
+    bars = str(part("interval_bars")({"model": Interval(20, 10, 40)}, {"lead": Interval(10, 10, 10)}))
     assert 'class="model"><u style="width:50.00%"></u><s style="left:25.00%;width:75.00%">' in bars
     assert 'class="baseline"><u style="width:25.00%"></u><s style="left:25.00%;width:0.00%">' in bars
     assert "<span>20.0 <small>(10.0–40.0)</small></span>" in bars

@@ -1,0 +1,60 @@
+"""Text in runs, each with what is to be told from the text around it: tags, or what a change took out and put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from typing import Literal, NamedTuple
+
+from stages.corpus.dialogue import MASK_OR_SPEAKER
+
+Mark = Literal["plain", "tag", "label", "deleted", "inserted", "shared", "shared_pair"]
+
+# Digits and jamo are noise where they hang on to a word, so that a diff shows them by themselves.
+_PIECE = re.compile(rf"{MASK_OR_SPEAKER.pattern}|\\n|\d+|[ㄱ-ㅣ]+|[^\W\dㄱ-ㅣ]+|\W")
+
+
+class Run(NamedTuple):
+    """Part of a text; a template draws each mark in its way."""
+
+    text: str
+    mark: Mark = "plain"
+
+
+def mark_tags(text: str) -> list[Run]:
+    """A dialogue or a summary with its speaker tags and masks set off."""
+    runs, end = [], 0
+    for tag in MASK_OR_SPEAKER.finditer(text):
+        runs += [Run(text[end : tag.start()]), Run(tag[0], "tag")]
+        end = tag.end()
+    return [run for run in [*runs, Run(text[end:])] if run.text]
+
+
+def mark_row(dialogue: str, summary: str) -> list[Run]:
+    """A dialogue and, a line below, its summary."""
+    return [*mark_tags(dialogue), Run("\n\n"), Run("Summary", "label"), Run(" "), *mark_tags(summary)]
+
+
+def mark_changes(before: str, after: str) -> list[Run]:
+    """What turned `before` into `after`, word by word; white space shows where it came or went."""
+    old, new = _PIECE.findall(before), _PIECE.findall(after)
+    runs = []
+    for kind, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            runs.append(Run("".join(old[i:j])))
+            continue
+        if i < j:
+            runs.append(Run(_visible(old[i:j]).replace("\n", "↵"), "deleted"))
+        if k < m:
+            runs.append(Run(_visible(new[k:m]).replace("\n", "↵\n"), "inserted"))
+    return runs
+
+
+def join_lines(lines: Iterable[Sequence[Run]]) -> list[Run]:
+    """Lines of a text, with line feeds between them."""
+    return [run for line in lines for run in (Run("\n"), *line)][1:]
+
+
+def _visible(pieces: Sequence[str]) -> str:
+    return "".join(pieces).replace("\r", "␍").replace(" ", "␣")
