@@ -7,8 +7,6 @@ goes through the rules, and the pieces are joined again. So `^` and `$` in a rul
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from stages.cleaning.rule_prefilter import required_characters
 from stages.core.errors import UserError
+from stages.corpus.csv_rows import open_rows
 from stages.corpus.dialogue import MASK_OR_SPEAKER, SPEAKER
 
 COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
@@ -187,32 +186,17 @@ def load_rules(path: Path) -> list[Rule]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); set clean.rules to a table of rules") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    table = open_rows(path, missing="set clean.rules to a table of rules")
+    for column in COLUMNS:
+        if column not in table.header:
+            raise UserError(f"{path}: column {column}: missing; the columns are {','.join(COLUMNS)}")
     rows: list[dict[str, str]] = []
-    line = 1
-    try:
-        for column in COLUMNS:
-            if column not in (reader.fieldnames or ()):
-                raise UserError(f"{path}: column {column}: missing; the columns are {','.join(COLUMNS)}")
-        line = reader.line_num + 1
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"{path}: line {line}: more or fewer cells than columns; put quotation marks around a "
-                    "cell with a comma"
-                )
-            if not row["id"].strip():
-                raise UserError(f"{path}: line {line}: no id; give the rule an id of its own")
-            rows.append(row)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}: the row on line {line}: {error}; mend its quotation marks") from None
+    for line, fields in table.rows:
+        row = dict(zip(table.header, fields, strict=True))
+        if not row["id"].strip():
+            raise UserError(f"{path}: line {line}: no id; give the rule an id of its own")
+        rows.append(row)
+    table.tell()
     if not rows:
         raise UserError(f"{path}: no rules; add at least one row")
     return rows

@@ -215,15 +215,18 @@ HEADER = ",".join(COLUMNS)
         (HEADER, "rules.csv: no rules; add at least one row"),
         (
             f"{HEADER}\nx,a{{1,2}},b,why,a,b",
-            "rules.csv: line 2: more or fewer cells than columns; put quotation marks around a cell with a comma",
+            "rules.csv: line 2: 7 fields where the header has 6; put fields that hold commas or newlines in quotation "
+            "marks",
         ),
         (
             f"{HEADER}\nx,a,b",
-            "rules.csv: line 2: more or fewer cells than columns; put quotation marks around a cell with a comma",
+            "rules.csv: line 2: 3 fields where the header has 6; put fields that hold commas or newlines in quotation "
+            "marks",
         ),
         (
             f'{HEADER}\nx,"a"b,b,why,a,b',
-            "rules.csv: the row on line 2: ',' expected after '\"'; mend its quotation marks",
+            "rules.csv: line 2: the quotation marks of the row that starts here do not match; close the one that opens "
+            'a field and write those within as ""',
         ),
         (f"{HEADER}\n ,a,b,why,a,b", "rules.csv: line 2: no id; give the rule an id of its own"),
         (
@@ -295,10 +298,10 @@ def test_a_table_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Path("cp949.csv").write_bytes(f"{HEADER}\nx,가,나,why,가,나".encode("cp949"))
     with pytest.raises(UserError) as encoding:
         load_rules(Path("cp949.csv"))
-    assert str(missing.value) == (
-        "rules.csv: cannot be read (No such file or directory); set clean.rules to a table of rules"
+    assert str(missing.value) == "rules.csv: not found; set clean.rules to a table of rules"
+    assert str(encoding.value) == (
+        "cp949.csv: line 2, byte 42: not UTF-8 but probably CP949; save it as UTF-8 (in Excel: CSV UTF-8)"
     )
-    assert str(encoding.value) == "cp949.csv: not UTF-8; save it as CSV UTF-8"
 
 
 def test_rules_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
