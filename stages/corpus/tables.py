@@ -22,6 +22,7 @@ from pandera.errors import SchemaError
 from stages.core.errors import UserError
 from stages.core.files import replacing
 from stages.corpus.csv_rows import CsvRows, open_rows, row_name, shown
+from stages.corpus.dialogue import MAY_BEGIN_TURN
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,6 @@ AUGMENTED_COLUMNS = ["fname", "dialogue", "summary", "topic", "source"]
 BATCH = 1000
 """Rows that are in memory at once where a table is read or written in batches."""
 
-# Also the forms that cleaning mends: `#사람1#:`, `Person1:` and a full-width colon.
-_SPEAKER = re.compile(r"(?:Person|사람)\s*\d+\s*#?\s*[:：]")
 _NUMBERED_SUMMARY = re.compile(r"summary[1-9]\d*")
 
 
@@ -245,7 +244,7 @@ def _validate(path: Path, frame: pd.DataFrame, split: Split, repeated: pd.Series
         "dialogue": [
             _not_blank("write the dialogue or delete the row"),
             pa.Check(
-                lambda dialogue: bool(_SPEAKER.search(dialogue)),
+                lambda dialogue: bool(MAY_BEGIN_TURN.search(dialogue)),
                 element_wise=True,
                 error="no speaker tag; begin each turn with #Person1#: or #Person2#:",
             ),
