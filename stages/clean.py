@@ -1,8 +1,9 @@
 """Remove noise and typos from the tables, never touching masks and speaker tags.
 
 From data/ingested to data/clean. Dialogues are cleaned in every table, summaries in train only: those of dev
-and test are what scores are measured against. metrics/data/cleaning.json counts what each step and rule
-replaced, and the typos corrected. Rows pass through in batches, on all cores where there are many.
+and test are what scores are measured against, and nothing but their speaker tags is mended.
+metrics/data/cleaning.json counts what each step and rule replaced, and the typos corrected. Rows pass through in
+batches, on all cores where there are many.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from stages.cleaning.batch import Tally, clean_batch
-from stages.cleaning.rules import STRUCTURE, TYPO, Rule, load_rules
+from stages.cleaning.rule import Rule
+from stages.cleaning.rules import STRUCTURE, TYPO, load_rules
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json

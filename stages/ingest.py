@@ -1,7 +1,8 @@
-"""Read and check the user's tables, and keep them in one form: no text is changed.
+"""Read and check the user's tables, and keep them in one form: no text is changed but to composed Unicode (NFC).
 
 From `data.source` (train.csv, dev.csv, test.csv) to data/ingested, with the columns fname, dialogue, summary
-(or summary1, summary2, ...) and topic; metrics/data/ingest.json says what came in. Rows pass through in
+(or summary1, summary2, ...) and topic; metrics/data/ingest.json says what came in and, where a file
+had what spreadsheets leave behind, how often which of it was mended. Rows pass through in
 batches, so that a table may be larger than memory.
 """
 
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -52,12 +53,12 @@ def repeats(frame: pd.DataFrame, above: Sequence[TableStream]) -> list[str]:
 
 def ingest(
     stream: TableStream, limit: int, target: Path, above: Sequence[TableStream]
-) -> tuple[dict[str, int | float], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Write a table in its one form, the first `limit` rows of it, or all where that is 0.
 
     Returns:
-        Rows, mean lengths in characters (none where there are no references), and columns left out; and the
-        fnames that occur in a table above too.
+        Rows, mean lengths in characters (none where there are no references), columns left out, and what was mended, if
+        anything; and the fnames that occur in a table above too.
     """
     columns = canonical_columns(stream)
     read = kept = 0
@@ -72,7 +73,7 @@ def ingest(
             dialogues.add(list(batch["dialogue"]))
             summaries.add([summary for row in references(batch) for summary in row])
             writer.write(batch)
-    facts: dict[str, int | float] = {
+    facts: dict[str, Any] = {
         "rows_read": read,
         "rows_kept": kept,
         "columns_ignored": len(stream.header) - len(columns),
@@ -80,6 +81,8 @@ def ingest(
     }
     if summaries.texts:
         facts["summary_characters"] = summaries.rounded()
+    if stream.mended:
+        facts["mended"] = stream.mended
     return facts, repeated
 
 
@@ -87,7 +90,7 @@ def main() -> None:
     params = load_params()
     source = Path(params.data.source)
     streams: list[TableStream] = []
-    facts: dict[str, dict[str, int | float]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     repeated: list[str] = []
     with replacing(paths.INGESTED) as folder:
         folder.mkdir()

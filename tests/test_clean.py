@@ -66,6 +66,23 @@ def test_dialogues_are_cleaned_and_references_stay(project: Path, caplog: pytest
     ]
 
 
+def test_names_without_signs_are_mended_alike_in_dialogues_and_all_references(project: Path) -> None:
+    dialogue = ["Person1: 저… 네.\nPerson2: 네, Person1은요?"]
+    write_table(table(dialogue=dialogue, summary=["Person1은 “네”"]), PATH)
+    write_table(
+        table(dialogue=dialogue, summary1=["Person1은 “네”"], summary2=["둘은 #회사"]), Path("data/ingested/dev.csv")
+    )
+    main()
+    train, dev = (
+        read_table(Path(f"data/clean/{split}.csv"), split).to_dict("records")[0] for split in ("train", "dev")
+    )
+    clean = "#Person1#: 저... 네.\n#Person2#: 네, #Person1#은요?"
+    assert train == {"fname": "train_0", "dialogue": clean, "summary": '#Person1#은 "네"'}
+    assert dev == {"fname": "train_0", "dialogue": clean, "summary1": "#Person1#은 “네”", "summary2": "둘은 #회사"}
+    report = json.loads(Path("metrics/data/cleaning.json").read_text(encoding="utf-8"))
+    assert report["train"]["rules"]["bare_tag"] == report["dev"]["rules"]["bare_tag"] == {"rows": 1, "replacements": 4}
+
+
 def test_the_report_names_each_step_and_rule(project: Path) -> None:
     main()
     report = json.loads(Path("metrics/data/cleaning.json").read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stages.checks.odd_texts import doubtful_tags, has_preamble, unsigned_names
 from stages.core.errors import UserError
 from stages.core.params import Check
 from stages.corpus.dialogue import SPEAKER, speakers
@@ -115,6 +116,25 @@ def _first_speaker(row: Row, settings: Check) -> Iterator[str]:
         yield "dialogue does not start with #Person1#:"
 
 
+def _doubtful_tag(row: Row, settings: Check) -> Iterator[str]:
+    found = list(doubtful_tags(row["dialogue"]))
+    if found:
+        yield f"dialogue, {found[0]}" + (f", and {len(found) - 1} more" if len(found) > 1 else "")
+
+
+def _unsigned_speaker(row: Row, settings: Check) -> Iterator[str]:
+    for column, text in _summaries(row):
+        names = unsigned_names(text)
+        if names:
+            yield f"{column} names {', '.join(names)} without signs"
+
+
+def _preamble(row: Row, settings: Check) -> Iterator[str]:
+    for column, text in (("dialogue", row["dialogue"]), *_summaries(row)):
+        if has_preamble(text):
+            yield f"{column} begins with words about the text"
+
+
 def _summaries(row: Row) -> list[tuple[str, str]]:
     """The summaries of a row, each after its column; a test row may have none."""
     return [(column, text) for column, text in row.items() if column.startswith("summary") and text.strip()]
@@ -126,5 +146,8 @@ ROW_CHECKS: dict[str, Callable[[Row, Check], Iterator[str]]] = {
     "unknown_speaker": _unknown_speaker,
     "not_korean": _not_korean,
     "first_speaker": _first_speaker,
+    "doubtful_tag": _doubtful_tag,
+    "unsigned_speaker": _unsigned_speaker,
+    "preamble": _preamble,
 }
 """The checks of a row alone, in the order in which they are made: each yields what it finds, by column."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.cleaning.rules import TYPO, Rule, clean_dialogue, clean_summary
+from stages.cleaning.rule import Rule
+from stages.cleaning.rules import TYPO, clean_dialogue, clean_summary, mend_tags
 from stages.core.errors import UserError
 from stages.corpus.dialogue import parse_turns
-from stages.corpus.tables import Split
+from stages.corpus.tables import Split, reference_columns
 
 
 @dataclass
@@ -44,7 +45,7 @@ def clean_batch(
     fix_spacing: bool,
     typo_threshold: float | None,
 ) -> tuple[pd.DataFrame, Tally]:
-    """Clean the dialogues of some rows and, in train, their summaries.
+    """Clean the dialogues of some rows and, in train, their summaries; of other references mend the tags alone.
 
     Args:
         path: the table that the rows are from, for the error.
@@ -61,6 +62,9 @@ def clean_batch(
         texts[name] = [clean(text, hits=found) for text, found in zip(batch[name], hits, strict=True)]
         if typo_threshold is not None:
             texts[name] = _without_typos(texts[name], typo_threshold, clean, hits)
+    if split != "train":  # scores are measured against these, as they are but for the names that dialogues have
+        for name in reference_columns(batch):
+            texts[name] = [mend_tags(text, found) for text, found in zip(batch[name], hits, strict=True)]
     cleaned = batch.assign(**texts)
     for row in cleaned[["fname", *cleaners]].to_dict("records"):
         _check_left(path, row)

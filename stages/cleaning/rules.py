@@ -7,95 +7,85 @@ goes through the rules, and the pieces are joined again. So `^` and `$` in a rul
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from stages.cleaning.rule_prefilter import required_characters
+from stages.cleaning import speaker_tags
+from stages.cleaning.rule import Rule, step
 from stages.core.errors import UserError
-from stages.corpus.dialogue import MASK_OR_SPEAKER, SPEAKER
+from stages.corpus.csv_rows import open_rows
+from stages.corpus.dialogue import MASK_OR_SPEAKER, PARTICLES, SPEAKER
 
 COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
 """The columns of a table of rules."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Something that cleaning replaces: a row of the table of rules, or a step of the structure."""
-
-    id: str
-    pattern: re.Pattern[str]
-    replacement: str
-
-    @cached_property
-    def required(self) -> tuple[frozenset[str], ...]:
-        """A text that has no character of one of these sets cannot match."""
-        return required_characters(self.pattern)
-
-
-def _step(id: str, pattern: str, replacement: str) -> Rule:
-    return Rule(id, re.compile(pattern), replacement)
-
-
 _TAG = SPEAKER.pattern
 _GAP = r"[^\S\n]"  # white space within a line
 _NUMBER_MASKS = "PhoneNumber|DateOfBirth|PassportNumber|SSN|CardNumber|CarNumber|FlightNumber"
-_TAG_PARTICLES = (
-    "은|는|이|가|을|를|과|와|의|도|에|로|으로|에게|에게서|에게는|에게도|한테|께|께서|까지|부터|처럼|랑|이랑"
-)
 _HASH_PARTICLES = "에서|에게|한테|까지|부터|으로"
 
 _TOKEN_OR_ALIAS = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#)")
 _TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|\n)", re.MULTILINE)
 
-_ALIASES = (_step("tag_alias", "사람", "Person"),)
+_ALIASES = (step("tag_alias", "사람", "Person"),)
 
 # Signs go one by one, never as a pair: of "#에서 #Person2#" the second belongs to the tag. The sign of an
 # amount ("$#,000") stands for digits, so it is the rules that say what becomes of it.
 _HASHES = (
-    _step("orphan_hash_particle", rf"(?<=[가-힣]) #(?=(?:{_HASH_PARTICLES})(?![가-힣]))", ""),
-    _step("orphan_hash", r"#(?!#*,\d{3}(?!\d))|(?<=[^\W\d])#", ""),
+    step("orphan_hash_particle", rf"(?<=[가-힣]) #(?=(?:{_HASH_PARTICLES})(?![가-힣]))", ""),
+    step("orphan_hash", r"#(?!#*,\d{3}(?!\d))|(?<=[^\W\d])#", ""),
 )
-_ANY_HASH = _step("orphan_hash", "#", "")
+_ANY_HASH = step("orphan_hash", "#", "")
 
 _BREAKS = (
-    _step("crlf", r"\r\n?", "\n"),
+    step("crlf", r"\r\n?", "\n"),
     # With a small letter behind it, it is a backslash within a word: "yes\no".
-    _step("literal_newline", r"(?:\\r)?\\n(?![a-z])", "\n"),
-    _step("br", r"<[Bb][Rr]\s*/?>", "\n"),
+    step("literal_newline", r"(?:\\r)?\\n(?![a-z])", "\n"),
+    step("br", r"<[Bb][Rr]\s*/?>", "\n"),
 )
-_TURNS = (
-    _step("bare_tag", rf"(?m)^{_GAP}*(?:Person|사람){_GAP}*(\d+){_GAP}*[:：]", r"#Person\1#:"),
-    _step("tag_colon", rf"({_TAG}){_GAP}*：", r"\1:"),
-    _step("tag_colon", rf"(?m)^({_GAP}*{_TAG}){_GAP}+:", r"\1:"),
-    _step("missing_newline", rf"(?<=\S){_GAP}*(?={_TAG}:)", "\n"),
-)
-_ONE_LINE = (_step("summary_newline", r"\s*\n\s*", " "),)
+_ONE_LINE = (step("summary_newline", r"\s*\n\s*", " "),)
 _EDGES = (
-    _step("edge_space", rf"(?m){_GAP}(?:{_GAP}*$|(?<=^{_GAP}){_GAP}*)", ""),
-    _step("blank_line", r"\A\n+|\n(?=\n|\Z)", ""),
-    _step("tag_space", rf"(?m)^({_TAG}:)(?! \S|$){_GAP}*", r"\1 "),
+    step("edge_space", rf"(?m){_GAP}(?:{_GAP}*$|(?<=^{_GAP}){_GAP}*)", ""),
+    step("blank_line", r"\A\n+|\n(?=\n|\Z)", ""),
+    step("tag_space", rf"(?m)^({_TAG}:)(?! \S|$){_GAP}*", r"\1 "),
 )
 
-_DIGITS = (_step("glued_digits", rf"(#(?:{_NUMBER_MASKS})#)(?:-?\d)+", r"\1"),)
-_PARTICLES = (_step("tag_particle", rf"({_TAG}){_GAP}+(?=(?:{_TAG_PARTICLES})(?![가-힣]))", r"\1"),)
+_DIGITS = (step("glued_digits", rf"(#(?:{_NUMBER_MASKS})#)(?:-?\d)+", r"\1"),)
+_PARTICLES = (step("tag_particle", rf"({_TAG}){_GAP}+(?=(?:{PARTICLES})(?![가-힣]))", r"\1"),)
 # A pattern that begins with a class, not with a look behind it, lets `re` skip to the next place in question.
 _SPACING = (
-    _step("double_space", rf"{_GAP}(?<=\S{_GAP})(?:{_GAP}+|(?<=[^\S\n ]))(?=\S)", " "),
-    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*([,!?])(?=[^\W\d])", r"\1 "),
+    step("double_space", rf"{_GAP}(?<=\S{_GAP})(?:{_GAP}+|(?<=[^\S\n ]))(?=\S)", " "),
+    step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*([,!?])(?=[^\W\d])", r"\1 "),
     # Left alone: " ..." and " .5".
-    _step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
+    step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
 )
 
-STEPS = (*_ALIASES, *_HASHES, *_BREAKS, *_TURNS, *_ONE_LINE, *_EDGES, *_DIGITS, *_PARTICLES, *_SPACING)
-"""The steps that mend a text's structure, whatever the rules."""
+_TURNS = (*speaker_tags.DECORATION, *speaker_tags.NEWLINE, *_EDGES, *speaker_tags.NO_COLON)
+
+STEPS = (
+    *_ALIASES,
+    *speaker_tags.SIGNED,
+    *_HASHES,
+    *_BREAKS,
+    *speaker_tags.HEADS,
+    *speaker_tags.NAMES,
+    *speaker_tags.DIGITS,
+    *speaker_tags.COLON,
+    *speaker_tags.NUMBERED,
+    *_TURNS,
+    *_ONE_LINE,
+    *_DIGITS,
+    *_PARTICLES,
+    *_SPACING,
+)
 STRUCTURE = tuple(dict.fromkeys(step.id for step in STEPS))
 """The ids of the structure's steps; no rule may take one of them."""
+ROUNDS = 3
+"""A text that the rules go on changing is cleaned so often at most."""
 TYPO = "typo"
 """What a correction of a typo is counted as; no rule may take it either."""
 
@@ -108,33 +98,92 @@ def clean_dialogue(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits:
         fix_spacing: also close up doubled spaces and spaces before punctuation.
         hits: is told how often each step and rule replaced something, by id.
     """
-    return _clean(text, rules, (*_BREAKS, *_TURNS, *_EDGES), fix_spacing, hits)
+    return _clean(text, rules, _dialogue_lines, fix_spacing, hits)
 
 
 def clean_summary(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
     """Clean a summary as `clean_dialogue` does a dialogue, onto one line."""
-    return _clean(text, rules, (*_BREAKS, *_ONE_LINE, *_EDGES), fix_spacing, hits)
+    return _clean(text, rules, _summary_lines, fix_spacing, hits)
+
+
+def mend_tags(text: str, hits: Counter[str] | None = None) -> str:
+    """Mend the speaker tags of a summary, as they are in its cleaned dialogue, and change nothing else."""
+    state = _State(set(text), Counter() if hits is None else hits)
+    text = state.replace_parts(_TOKEN_OR_ALIAS, _mend_signed(state, text), between=(), within=_ALIASES)
+    return _mend_names(state, text, speaker_tags.NAMES)
 
 
 def _clean(
-    text: str, rules: Sequence[Rule], lines: Sequence[Rule], fix_spacing: bool, hits: Counter[str] | None
+    text: str,
+    rules: Sequence[Rule],
+    mend_lines: Callable[[_State, str], str],
+    fix_spacing: bool,
+    hits: Counter[str] | None,
 ) -> str:
     state = _State(set(text), Counter() if hits is None else hits)
-    text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
-    text = mended = state.replace(text, lines)
-    text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
-    text = state.replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())))
-    # What a rule took away may leave a space at an edge, a blank line, or a tag at the start of its line.
-    return text if text == mended else state.replace(text, lines)
+    for _ in range(ROUNDS):
+        text = _mend_signed(state, text)
+        text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
+        text = mended = mend_lines(state, text)
+        text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
+        text = state.replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())))
+        if text == mended:
+            break
+        # What a rule took away may leave a space at an edge, a blank line, or a tag at the start of its line.
+        again = mend_lines(state, text)
+        if again == text:
+            break
+        text = again
+    return text
 
 
-@dataclass(frozen=True)
+def _dialogue_lines(state: _State, text: str) -> str:
+    text = state.replace(text, _BREAKS)
+    if state.has_odd_names(text):
+        text = state.replace(text, (*speaker_tags.HEADS, *speaker_tags.AFTER_SENTENCE))
+        if speaker_tags.HAS_HEAD.search(text):
+            text = state.replace(text, speaker_tags.INLINE_HEADS)
+    text = _mend_names(state, text, speaker_tags.NAMES_IN_TURNS)
+    text = state.replace(text, speaker_tags.COLON)
+    if text[:1].isdecimal():
+        text = state.replace(text, speaker_tags.NUMBERED)
+    return state.replace(text, _TURNS)
+
+
+def _summary_lines(state: _State, text: str) -> str:
+    text = _mend_names(state, state.replace(text, _BREAKS), speaker_tags.NAMES)
+    return state.replace(text, (*_ONE_LINE, *_EDGES))
+
+
+def _mend_signed(state: _State, text: str) -> str:
+    if not state.has_odd_names(text):
+        return text
+    return state.replace_parts(_TOKEN_OR_ALIAS, text, between=speaker_tags.SIGNED)
+
+
+def _mend_names(state: _State, text: str, names: Sequence[Rule]) -> str:
+    if state.has_odd_names(text):
+        text = state.replace(text, names)
+    return state.replace(text, speaker_tags.DIGITS)
+
+
+@dataclass
 class _State:
     """What is known of a text while it is cleaned."""
 
     characters: set[str]
     """All that it has or had: a rule that needs others cannot match."""
     hits: Counter[str]
+    canonical: str = ""
+    """The last text that was found to have no odd names."""
+
+    def has_odd_names(self, text: str) -> bool:
+        """Whether a text may have names of speakers that are no tags yet."""
+        if text == self.canonical:
+            return False
+        odd = speaker_tags.ODD.search(text) is not None
+        self.canonical = self.canonical if odd else text
+        return odd
 
     def replace(self, text: str, rules: Sequence[Rule]) -> str:
         return self._replace_all([text], rules, self.characters)[0]
@@ -187,32 +236,17 @@ def load_rules(path: Path) -> list[Rule]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); set clean.rules to a table of rules") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    table = open_rows(path, missing="set clean.rules to a table of rules")
+    for column in COLUMNS:
+        if column not in table.header:
+            raise UserError(f"{path}: column {column}: missing; the columns are {','.join(COLUMNS)}")
     rows: list[dict[str, str]] = []
-    line = 1
-    try:
-        for column in COLUMNS:
-            if column not in (reader.fieldnames or ()):
-                raise UserError(f"{path}: column {column}: missing; the columns are {','.join(COLUMNS)}")
-        line = reader.line_num + 1
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"{path}: line {line}: more or fewer cells than columns; put quotation marks around a "
-                    "cell with a comma"
-                )
-            if not row["id"].strip():
-                raise UserError(f"{path}: line {line}: no id; give the rule an id of its own")
-            rows.append(row)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}: the row on line {line}: {error}; mend its quotation marks") from None
+    for line, fields in table.rows:
+        row = dict(zip(table.header, fields, strict=True))
+        if not row["id"].strip():
+            raise UserError(f"{path}: line {line}: no id; give the rule an id of its own")
+        rows.append(row)
+    table.tell()
     if not rows:
         raise UserError(f"{path}: no rules; add at least one row")
     return rows
@@ -220,7 +254,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 def _parse_rule(where: str, row: dict[str, str]) -> Rule:
     try:
-        rule = _step(row["id"], row["pattern"], row["replacement"])
+        rule = step(row["id"], row["pattern"], row["replacement"])
     except (re.error, OverflowError) as error:
         raise UserError(
             f"{where}: pattern {row['pattern']}: not a regular expression: {error}; mend the pattern"

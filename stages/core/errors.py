@@ -2,22 +2,78 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+REMEDIES = {
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some of your quota and run it again",
+    errno.EFBIG: "raise the limit (ulimit -f) and run it again",
+    errno.EROFS: "work where you may write",
+    errno.EACCES: "change its permissions, or work where you may write",
+    errno.EPERM: "change its permissions, or work where you may write",
+    errno.EIO: "check the disk and run it again",
+}
+"""What the user can do where a disk refuses, by the system's number of the error."""
+
+_RUST = re.compile(r"\(os error (\d+)\)")  # as safetensors and tokenizers write it
+_TORCH = re.compile(r"PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos")
 
 
 class UserError(Exception):
     """A mistake that the user can mend: the message names the file or parameter, the value and what to do."""
 
 
+def disk_failure(error: BaseException, target: str) -> str | None:
+    """The line for an error that stands for a full disk, a quota, a read-only folder or the like; None for others.
+
+    Args:
+        target: what was being written, where the error does not say.
+    """
+    for each in _chain(error):
+        rust = _RUST.search(str(each))
+        number = each.errno if isinstance(each, OSError) else int(rust[1]) if rust else None
+        if number in REMEDIES:
+            path = (isinstance(each, OSError) and each.filename) or target
+            return f"{path}: {os.strerror(number)}; {REMEDIES[number]}"
+        if _TORCH.search(str(each)):
+            return f"{target}: cannot be written whole; {REMEDIES[errno.ENOSPC]}"
+    return None
+
+
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main` with logging set up; a UserError becomes one line and exit code 1."""
+    """Run a stage's `main` with logging set up; a UserError or a full disk becomes one line and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "openai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except Exception as error:
+        line = disk_failure(error, "output")
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        _forget_output()
+        raise SystemExit(1) from None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _forget_output() -> None:
+    """Let what standard output could not take go, which Python would try to write once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

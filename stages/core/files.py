@@ -6,9 +6,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from stages.core.errors import UserError, disk_failure
 
 
 @contextmanager
@@ -16,17 +18,23 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`, for a file or a folder; on success it becomes `target`.
 
     What stood at `target` is replaced; on an error the temporary path is removed and `target` is as it was.
+
+    Raises:
+        UserError: the disk is full, may not be written, or the like.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
-    remove(temporary)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
         yield temporary
         if target.is_dir() or temporary.is_dir():
             remove(target)
         temporary.replace(target)
-    except BaseException:
-        remove(temporary)
+    except BaseException as error:
+        with suppress(OSError):
+            remove(temporary)
+        if line := disk_failure(error, str(target)):
+            raise UserError(line.replace(str(temporary), str(target))) from error
         raise
 
 

@@ -90,6 +90,12 @@ class Check(Section):
     """Share of the letters, outside masks and tags, that are Hangul in a Korean text."""
     first_speaker: Action
     """A dialogue does not start with #Person1#."""
+    doubtful_tag: Action
+    """A dialogue may hold a turn whose tag is not surely one, and so was not mended."""
+    unsigned_speaker: Action
+    """A summary names a speaker without the signs of its tag."""
+    preamble: Action
+    """A text begins with what a language model says before the text it was asked for."""
     personal_data: Literal["ignore", "warn", "mask", "stop"]
     """A text holds a phone number or the like; `mask` masks it, in dev and test in the dialogue alone."""
     exact_duplicates: Action

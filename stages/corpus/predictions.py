@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import UserError
+from stages.corpus.csv_rows import open_rows
 from stages.corpus.tables import write_table
 
 logger = logging.getLogger(__name__)
@@ -21,13 +23,12 @@ def read_predictions(path: Path, fnames: Iterable[str]) -> list[str]:
     Raises:
         UserError: there is no such file, it lacks a column, or its fnames differ from `fnames`.
     """
-    try:
-        predictions = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro` to predict") from None
+    table = open_rows(path, missing="run `dvc repro` to predict")
     for column in ("fname", "summary"):
-        if column not in predictions.columns:
+        if column not in table.header:
             raise UserError(f"{path}: no column {column}; predictions have the columns fname and summary")
+    predictions = pd.DataFrame([fields for _, fields in table.rows], columns=table.header, dtype="str")
+    table.tell()
     summaries: list[str] = _in_order(predictions, fnames, path)["summary"].tolist()
     return summaries
 
@@ -57,12 +58,13 @@ def write_submission(predictions: pd.DataFrame, fnames: Iterable[str], path: Pat
 
 def _in_order(predictions: pd.DataFrame, fnames: Iterable[str], path: Path) -> pd.DataFrame:
     """The predictions as columns fname and summary, a row for each of `fnames`."""
-    expected = list(fnames)
-    given = predictions["fname"].tolist()
+    expected, given = (
+        [unicodedata.normalize("NFC", fname) for fname in names] for names in (fnames, predictions["fname"])
+    )
     _refuse(path, "predicted twice", [fname for fname, n in Counter(given).items() if n > 1])
     _refuse(path, "not predicted", sorted(set(expected) - set(given)))
     _refuse(path, "predicted but not in the table", sorted(set(given) - set(expected)))
-    return predictions.set_index("fname").loc[expected, ["summary"]].reset_index()
+    return predictions.assign(fname=given).set_index("fname").loc[expected, ["summary"]].reset_index()
 
 
 def _refuse(path: Path, problem: str, fnames: list[str]) -> None:

@@ -9,11 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO, Literal, TextIO
+from typing import BinaryIO, Literal
 
 import pandas as pd
 import pandera.pandas as pa
@@ -21,6 +21,8 @@ from pandera.errors import SchemaError
 
 from stages.core.errors import UserError
 from stages.core.files import replacing
+from stages.corpus.csv_rows import CsvRows, open_rows, row_name, shown
+from stages.corpus.dialogue import MAY_BEGIN_TURN
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,6 @@ AUGMENTED_COLUMNS = ["fname", "dialogue", "summary", "topic", "source"]
 BATCH = 1000
 """Rows that are in memory at once where a table is read or written in batches."""
 
-# Also the forms that cleaning mends: `#사람1#:`, `Person1:` and a full-width colon.
-_SPEAKER = re.compile(r"(?:Person|사람)\s*\d+\s*#?\s*[:：]")
 _NUMBERED_SUMMARY = re.compile(r"summary[1-9]\d*")
 
 
@@ -45,13 +45,21 @@ class TableStream:
 
     path: Path
     split: Split
-    header: list[str]
     columns: list[str]
     """The columns that are kept, in order."""
-    rows: Iterator[tuple[int, list[str]]]
-    """The rows that are still to be read, each with the line that it starts on."""
+    source: CsvRows
+    """The rows that are still to be read."""
     fnames: set[bytes] = field(default_factory=set)
     """A digest of each fname read so far: a tenth of what the table's text would need."""
+
+    @property
+    def header(self) -> list[str]:
+        return self.source.header
+
+    @property
+    def mended(self) -> dict[str, int]:
+        """What was mended in the rows read so far, by the names of `csv_rows.MENDED`, and how often."""
+        return dict(+self.source.mended)
 
     @property
     def ignored_columns(self) -> list[str]:
@@ -67,20 +75,14 @@ class TableStream:
         Raises:
             UserError: a row breaks a rule.
         """
-        while rows := dict(islice(self.rows, BATCH)):
+        while rows := dict(islice(self.source.rows, BATCH)):
             yield self._frame(rows).reset_index(drop=True)
         if self.ignored_columns:
-            names = ", ".join(_shown(name) or "(unnamed)" for name in self.ignored_columns)
+            names = ", ".join(shown(name) or "(unnamed)" for name in self.ignored_columns)
             log.info("%s: columns ignored (%d): %s", self.path, len(self.ignored_columns), names)
+        self.source.tell()
 
     def _frame(self, rows: dict[int, list[str]]) -> pd.DataFrame:
-        for line, fields in rows.items():
-            if len(fields) != len(self.header):
-                fname = dict(zip(self.header, fields, strict=False)).get("fname", "")
-                raise UserError(
-                    f"{self.path}: {_row(fname, line)}: {len(fields)} fields where the header has "
-                    f"{len(self.header)}; put fields that hold commas or newlines in quotation marks"
-                )
         frame = pd.DataFrame(list(rows.values()), columns=self.header, index=list(rows), dtype="str")[self.columns]
         repeated = []
         for digest in map(_digest, frame["fname"]):
@@ -96,24 +98,23 @@ def open_table(path: Path, split: Split, *, allow_empty: bool = False) -> TableS
     Raises:
         UserError: as `read_table`; a rule that a row breaks is found when its batch is read.
     """
-    rows = _rows(path)
-    _, header = next(rows, (0, []))
-    if not header:
+    source = open_rows(path, missing="put the table there or set data.source to its folder")
+    if not source.header:
         raise UserError(f"{path}: empty; a table needs a header and at least one row")
-    columns = _columns(path, header, split)
-    first = list(islice(rows, 1))
+    columns = _columns(path, source.header, split)
+    first = list(islice(source.rows, 1))
     if not first and not allow_empty:
         raise UserError(f"{path}: a header without rows; add at least one row")
-    return TableStream(path, split, header, columns, chain(first, rows))
+    return TableStream(path, split, columns, replace(source, rows=chain(first, source.rows)))
 
 
 def read_table(path: Path, split: Split, *, allow_empty: bool = False) -> pd.DataFrame:
-    """Read and check a dialogue table; every value is text, exactly as it stands in the file.
+    """Read and check a dialogue table; every value is text as it stands in the file, in Unicode's composed form.
 
     Columns come in the order fname, dialogue, summary (or summary1, summary2, ...), topic, source; the last
     two only where the file has them. Train needs `summary`; dev needs `summary` or numbered ones; test needs
     neither, and its references may be blank. Other columns are left out, and named in
-    `frame.attrs["ignored_columns"]`. Blank lines are skipped.
+    `frame.attrs["ignored_columns"]`. `csv_rows` says what else is left out.
 
     Args:
         allow_empty: accept a header without rows.
@@ -203,69 +204,11 @@ def _digest(fname: str) -> bytes:
     return hashlib.blake2b(fname.encode(), digest_size=16).digest()
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each row, the header first, with the number of the line that it starts on; blank lines are skipped.
-
-    pandas would pad short rows and let a file end within quotation marks; `csv` can be strict.
-    """
-    line = 1
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_lines(path, file), strict=True)
-            for fields in reader:
-                if fields:
-                    yield line, fields
-                line = reader.line_num + 1
-    except csv.Error:
-        raise UserError(
-            f"{path}: line {line}: the quotation marks of the row that starts here do not match; "
-            'close the one that opens a field and write those within as ""'
-        ) from None
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; put the table there or set data.source to its folder") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); put a CSV file there") from None
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-
-
-def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
-        if "\0" in line:
-            raise UserError(f"{path}: line {number}: a NUL character; remove it or export the table again")
-        yield line
-
-
-def _not_utf8(path: Path) -> UserError:
-    """Say where a file stops being UTF-8."""
-    guess = " but probably CP949" if _decodes(path, "cp949") else ""
-    position = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                where = f"line {number}, byte {position + error.start}"
-                break
-            position += len(line)
-    return UserError(f"{path}: {where}: not UTF-8{guess}; save it as UTF-8 (in Excel: CSV UTF-8)")
-
-
-def _decodes(path: Path, encoding: str) -> bool:
-    try:
-        with path.open(encoding=encoding) as file:
-            for _ in file:
-                pass
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _columns(path: Path, header: list[str], split: Split) -> list[str]:
     """The columns to keep, in order."""
     for name, count in Counter(header).items():
         if name and count > 1:
-            raise UserError(f"{path}: column {_shown(name)}: {count} times in the header; keep one")
+            raise UserError(f"{path}: column {shown(name)}: {count} times in the header; keep one")
     reference = ["summary"] if split == "train" else _reference_names(header)
     if reference[:1] == ["summary"] and len(reference) > 1:
         raise UserError(
@@ -277,7 +220,7 @@ def _columns(path: Path, header: list[str], split: Split) -> list[str]:
     for name in ["fname", "dialogue", *reference]:
         if name not in header:
             raise UserError(
-                f"{path}: column {name}: missing from the header {_shown(','.join(header))}; "
+                f"{path}: column {name}: missing from the header {shown(','.join(header))}; "
                 f"add {name}, with commas between columns"
             )
     return ["fname", "dialogue", *reference, *(name for name in ("topic", "source") if name in header)]
@@ -301,7 +244,7 @@ def _validate(path: Path, frame: pd.DataFrame, split: Split, repeated: pd.Series
         "dialogue": [
             _not_blank("write the dialogue or delete the row"),
             pa.Check(
-                lambda dialogue: bool(_SPEAKER.search(dialogue)),
+                lambda dialogue: bool(MAY_BEGIN_TURN.search(dialogue)),
                 element_wise=True,
                 error="no speaker tag; begin each turn with #Person1#: or #Person2#:",
             ),
@@ -315,19 +258,9 @@ def _validate(path: Path, frame: pd.DataFrame, split: Split, repeated: pd.Series
         schema.validate(frame)
     except SchemaError as error:
         line = int(error.failure_cases["index"].min())
-        where = _row(frame.at[line, "fname"], line)
+        where = row_name(frame.at[line, "fname"], line)
         raise UserError(f"{path}: {where}, column {error.schema.name}: {error.check.error}") from None
 
 
 def _not_blank(remedy: str) -> pa.Check:
     return pa.Check(lambda value: bool(value.strip()), element_wise=True, error=f"empty; {remedy}")
-
-
-def _row(fname: str, line: int) -> str:
-    return f"row {_shown(fname)} (line {line})" if fname.strip() else f"line {line}"
-
-
-def _shown(text: str) -> str:
-    """A text as part of an error message: on one line, and not too long."""
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:79] + "…"

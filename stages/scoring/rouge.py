@@ -17,6 +17,7 @@ both texts hold it, and ROUGE-L is the longest common subsequence of the whole t
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -119,9 +120,10 @@ class Scorer:
         self._texts: dict[str, Text] = {}
 
     def texts(self, texts: Sequence[str]) -> list[Text]:
-        """Analyse texts, all that are new at once."""
+        """Analyse texts, all that are new at once, in composed Unicode (NFC): Hangul in pieces scores the same."""
         new = list(dict.fromkeys(text for text in texts if text not in self._texts))
-        self._texts.update(zip(new, map(Text.of, self._analyse(new)), strict=True))
+        analysed = self._analyse([unicodedata.normalize("NFC", text) for text in new])
+        self._texts.update(zip(new, map(Text.of, analysed), strict=True))
         return [self._texts[text] for text in texts]
 
     def rows(

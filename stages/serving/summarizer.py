@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stages.cleaning.rules import Rule, clean_dialogue, load_rules
+from stages.cleaning.rule import Rule
+from stages.cleaning.rules import clean_dialogue, load_rules
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import read_json
@@ -49,14 +51,14 @@ class Summarizer:
         )
 
     def clean(self, text: str, where: str) -> str:
-        """A dialogue as the model knows it.
+        """A dialogue as the model knows it, in whatever form of Unicode it comes.
 
         Raises:
             UserError: it has no turn; the message begins with `where`.
         """
         settings = self.params.clean
         clean = partial(clean_dialogue, rules=self.rules, fix_spacing=settings.fix_spacing)
-        dialogue = clean(text)
+        dialogue = clean(unicodedata.normalize("NFC", text))
         if settings.fix_typos:
             from stages.cleaning.typo_pass import fix_typos  # loads a language model, which not every run needs
 

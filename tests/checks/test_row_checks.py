@@ -65,6 +65,56 @@ PROBLEMS = {
             "",
         ),
     ],
+    "doubtful_tag": [
+        (
+            {"dialogue": "#Person1#: 왜? #Person2# 응, 그래. 그러니까 내일 학교 앞에서 보자니까."},
+            "dialogue, line 1: #Person2# within the line without a colon",
+        ),
+        (
+            {"dialogue": "#Person1#: 왜?\n#Person2#, 응. 그리고 걔가 #Person2#; 그래. 내일 학교에서 봐."},
+            "dialogue, line 2: #Person2# within the line without a colon, and 1 more",
+        ),
+        (
+            {"dialogue": "#Person1#: 왜?\n#Person2#안녕. 내일 학교 앞에서 보기로 한 거 맞지?"},
+            "dialogue, line 2: #Person2# at its start without a colon",
+        ),
+        (
+            {"dialogue": "#Person1#: 네, Person2: 응. 내일 학교 앞에서 보기로 한 거 맞지?"},
+            "dialogue, line 1: Person2 without its signs",
+        ),
+        (
+            {"dialogue": "#Person1#: 네.\nSpeaker 2: 응.\n화자1: 네.\nPersom2: 응. 내일 학교에서 보기로 한 거지?"},
+            "dialogue, line 2: Speaker 2 without its signs, and 2 more",
+        ),
+        (
+            {"dialogue": "#Person1#: 네.\nB: 응. 내일 학교 앞에서 세 시에 보기로 한 거 맞지?"},
+            "dialogue, line 2: a label and a colon, which are no speaker tag",
+        ),
+    ],
+    "unsigned_speaker": [
+        ({"summary": "Person1과 화자 2는 내일 학교에서 만납니다."}, "summary names Person1, 화자 2 without signs"),
+        ({"summary": "사람 1 학교에 가고 Person은 남습니다."}, "summary names 사람 1, Person without signs"),
+    ],
+    "preamble": [
+        (
+            {"dialogue": "다듬은 글은 다음과 같습니다:\n" + GOOD["dialogue"]},
+            "dialogue begins with words about the text",
+        ),
+        (
+            {"dialogue": "전화로 나눈 이야기:\n" + GOOD["dialogue"], "summary": "요약: " + GOOD["summary"]},
+            "dialogue begins with words about the text; summary begins with words about the text",
+        ),
+        *(
+            ({"summary": text + " " + GOOD["summary"]}, "summary begins with words about the text")
+            for text in (
+                "다음은 자연스럽게 고친 텍스트입니다:",
+                "아래는 대화를 요약한 내용입니다.",
+                "네, 요약해 드리겠습니다.",
+                "**요약**:",
+                "Sure! Here is the summary:",
+            )
+        ),
+    ],
 }
 FIRST = "dialogue does not start with #Person1#:"
 
@@ -97,6 +147,24 @@ def test_what_is_found_is_told_and_done(check: str, changes: dict[str, str], det
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         list(check_rows([row], "train", findings(**others | {check: "stop"})))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dialogue": "#Person1#: #Person2#야, 다음은 어디야?\n#Person2#: 다음은 서울역입니다.\n#Person2#는 웃었다."},
+        {"dialogue": "#Person1#: 사람 2명이 3:30에 와요. 사람 3이서요.\n#Person2#: 준비물: 김밥, 물. #Person1#도 와?"},
+        {"dialogue": "#Person1#: 왔어! #Person2#가 왔어! #Person2#, 여기! 글은 썼어? 요약은 했어?\n#Person2#: 응."},
+        {"summary": "사람 2명이 내용을 요약한 글을 읽고 #Person1#은 인사말이 길다고 합니다."},
+        {"summary": "다음 주에 #Person1#과 #Person2#는 학교에서 만납니다."},
+        {"summary": "네 사람이 모여 글을 고칩니다."},
+    ],
+)
+def test_what_is_sure_is_not_found(changes: dict[str, str]) -> None:
+    found = findings()
+    list(check_rows([GOOD | changes], "train", found))
+    kinds = {"doubtful_tag", "unsigned_speaker", "preamble"}
+    assert [finding for finding in found.warned if finding.check in kinds] == []
 
 
 def test_rows_of_dev_and_test_are_never_removed() -> None:

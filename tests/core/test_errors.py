@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stages.core.errors import disk_failure
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -60,3 +64,58 @@ def test_mistake_of_ours_keeps_its_traceback() -> None:
 def test_libraries_keep_their_requests_to_themselves() -> None:
     done = run("[logging.getLogger(name).info('HTTP Request: GET') for name in ('httpx', 'httpx2', 'openai')]")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FULL = "No space left on device; free some space and run it again"
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("open('/dev/full', 'w').write('x' * 100_000)", f"output: {FULL}"),
+        ("raise OSError(122, 'Disk quota exceeded')", "output: Disk quota exceeded; free some of your quota"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_line(body: str, line: str) -> None:
+    done = run(body)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {line}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_output_that_a_full_disk_does_not_take_is_one_line() -> None:
+    script = "from stages.core.errors import run_stage; run_stage(lambda: print('summary'))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+    assert (done.returncode, done.stderr) == (1, f"error: output: {FULL}\n")
+
+
+@pytest.mark.parametrize(
+    ("save", "line"),
+    [
+        (
+            "safetensors.torch.save_file({'x': torch.zeros(10_000)}, path)",
+            "output: File too large; raise the limit (ulimit -f) and run it again",
+        ),
+        (
+            "torch.save({'x': torch.zeros(10_000)}, path)",
+            "output: cannot be written whole; free some space and run it again",
+        ),
+    ],
+)
+def test_libraries_that_say_it_in_words_of_their_own(tmp_path: Path, save: str, line: str) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    imports = f"import resource, torch, safetensors.torch; path = {str(tmp_path / 'weights')!r}"
+    done = run(f"{imports}; {limit}; {save}")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {line}\n")
+
+
+def test_other_errors_are_no_disk_s() -> None:
+    assert disk_failure(ValueError("what else"), "models/adapter") is None
+    assert disk_failure(FileNotFoundError(2, "No such file", "x"), "models/adapter") is None

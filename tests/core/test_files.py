@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import UserError
 from stages.core.files import read_json, remove, replacing, sha256, write_json, write_text
 
 ROOT = Path(__file__).parents[2]
@@ -167,3 +170,47 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_full_disk_leaves_what_was_there_and_is_one_line(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "clean"
+    if kind == "file":
+        target.write_text("old")
+    else:
+        fill(target, train="old")
+    with pytest.raises(UserError) as full, replacing(target) as temporary:
+        fill(temporary, train="half")
+        Path("/dev/full").write_text("the rest")
+    assert str(full.value) == f"{target}: No space left on device; free some space and run it again"
+    assert names(tmp_path) == ["clean"]
+    assert (target if kind == "file" else target / "train").read_text() == "old"
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as read_only, replacing(tmp_path / "metrics.json") as temporary:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(temporary))
+    assert str(read_only.value) == f"{tmp_path}/metrics.json: Read-only file system; work where you may write"
+
+
+def test_a_stage_that_may_write_no_more_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "data" / "sample", tmp_path / "data" / "sample")
+    script = (
+        "import resource, runpy\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "runpy.run_module('stages.ingest', run_name='__main__')\n"
+    )
+    stage = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (stage.returncode, stage.stderr) == (
+        1,
+        "error: data/ingested: File too large; raise the limit (ulimit -f) and run it again\n",
+    )
+    assert names(tmp_path) == ["data", "params.yaml"]
+    assert names(tmp_path / "data") == ["sample"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -94,3 +95,19 @@ def test_predictions_that_cannot_be_read(text: str | None, message: str, tmp_pat
     with pytest.raises(UserError) as caught:
         read_predictions(path, FNAMES)
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_decomposed_names_and_summaries_are_the_composed_ones(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text(unicodedata.normalize("NFD", "\ufefffname, summary\n나, 왔다.\n가, 갔다.\n,\n"), encoding="utf-8")
+    assert read_predictions(path, ["가", "나"]) == ["갔다.", "왔다."]
+    assert read_predictions(path, [unicodedata.normalize("NFD", name) for name in ("가", "나")]) == ["갔다.", "왔다."]
+    write_submission(predictions("갔다.", fnames=[unicodedata.normalize("NFD", "가")]), ["가"], path, index=False)
+    assert path.read_text(encoding="utf-8") == "fname,summary\n가,갔다.\n"
+
+
+def test_broken_predictions_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text('fname,summary\ntest_0,"가\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"test\.csv: line 2: the quotation marks of the row that starts here"):
+        read_predictions(path, ["test_0"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import ingest
+from stages.core import paths
 from stages.core.errors import UserError, run_stage
+from stages.corpus.csv_rows import LARGEST, MENDED
 from stages.corpus.tables import (
     BATCH,
     open_table,
@@ -92,7 +97,17 @@ BROKEN = {
     "semicolons": (
         "test",
         "fname;dialogue\ntest_0;#Person1#: 덥다.\n".encode(),
-        "column fname: missing from the header fname;dialogue; add fname, with commas between columns",
+        "semicolons between the columns of the header fname;dialogue; put commas there (in Excel: CSV UTF-8)",
+    ),
+    "tabs": (
+        "test",
+        "fname\tdialogue\ntest_0\t#Person1#: 덥다.\n".encode(),
+        "tabs between the columns of the header fname dialogue; put commas there (in Excel: CSV UTF-8)",
+    ),
+    "one column": (
+        "test",
+        b"fname dialogue\n",
+        "column fname: missing from the header fname dialogue; add fname, with commas between columns",
     ),
     "train with numbered summaries only": (
         "train",
@@ -159,7 +174,7 @@ BROKEN = {
     ),
     "a ragged row without fname": (
         "test",
-        TEST.encode() + b"\n,,\n",
+        TEST.encode() + b"\n,,x\n",
         "line 4: 3 fields where the header has 2; put fields that hold commas or newlines in quotation marks",
     ),
     "unterminated quote": (
@@ -193,7 +208,24 @@ BROKEN = {
     "UTF-16": (
         "test",
         TEST.encode("utf-16"),
-        "line 1, byte 0: not UTF-8; save it as UTF-8 (in Excel: CSV UTF-8)",
+        "line 1, byte 0: not UTF-8 but UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)",
+    ),
+    "UTF-16 without a byte order mark": (
+        "test",
+        b"fname,dialogue\n".decode().encode("utf-16-le"),
+        "line 1: not UTF-8 but UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)",
+    ),
+    "a blank before quotation marks": (
+        "train",
+        edited(TRAIN, ('train_0,"', 'train_0, "')),
+        "row train_0 (line 2): 2 fields where the header has 4; leave no blank between a comma and the quotation mark "
+        "behind it",
+    ),
+    "a cell without end": (
+        "test",
+        TEST.encode() + b'test_1,"#Person1#: ' + b"a" * LARGEST,
+        "line 3: the row that starts here has a cell of more than 10,000,000 characters; shorten it, or close its "
+        "quotation mark",
     ),
 }
 
@@ -417,7 +449,7 @@ def test_missing_values_are_never_written(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"table.csv": b"as it was"}
 
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(partial(unicodedata.normalize, "NFC"))
 NOISY_TEXT = st.one_of(TEXT, st.text(st.sampled_from('",\r\n\\ #가')))
 
 
@@ -446,3 +478,76 @@ def test_quotes_are_minimal_and_lines_end_in_lf(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     write_table(pd.DataFrame({"fname": ["a", "b"], "dialogue": ["x\ry", 'z "q", w']}), path)
     assert path.read_bytes() == b'fname,dialogue\na,"x\ry"\nb,"z ""q"", w"\n'
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+LEFT_BEHIND = {
+    "two byte order marks": ("\ufeff\ufeff" + TRAIN, {"byte_order_marks": 1}),
+    "a mark in a quoted name": (TRAIN.replace("fname,", '"\ufefffname",', 1), {"header_blanks": 1}),
+    "blanks after the header's commas": (
+        TRAIN.replace("fname,dialogue,summary,topic", "fname, dialogue,\tsummary, topic "),
+        {"header_blanks": 3},
+    ),
+    "blanks after all commas": (
+        'fname, "dialogue", summary, topic\n'
+        'train_0, "#Person1#: 우산 있어?\n#Person2#: 응, 빌려줄게.", #Person2#가 우산을 빌려줍니다., 우산\n'
+        "train_1, #Person1#: 늦겠다. #Person2#: 뛰자., 두 사람은 뛰기로 합니다., 지각\n",
+        {"header_blanks": 3},
+    ),
+    "rows of commas anywhere": (
+        ",,,\n"
+        + TRAIN.replace("\ntrain_0", "\n, ,,\n\ntrain_0").replace("\ntrain_1", "\n,,\ntrain_1")
+        + ",,,,,,\n\r\n",
+        {"blank_rows": 6},
+    ),
+    "empty columns at the end": (
+        TRAIN.replace("summary,topic\n", "summary,topic,,\n").replace("합니다.,지각", "합니다.,지각,,"),
+        {"blank_cells": 1},
+    ),
+    "commas at the end of rows": (TRAIN.replace("지각\n", "지각, ,\n"), {"blank_cells": 1}),
+    "the separator named": ("sep=,\n" + TRAIN, {"separator_lines": 1}),
+    "two tables put together": (
+        "\ufeff" + TRAIN.replace("train_1", "\ufefffname,dialogue,summary,topic\ntrain_1"),
+        {"byte_order_marks": 1, "repeated_headers": 1},
+    ),
+    "decomposed Hangul": (decomposed(TRAIN), {"decomposed_texts": 6}),
+}
+
+
+@pytest.mark.parametrize(("text", "mended"), LEFT_BEHIND.values(), ids=LEFT_BEHIND)
+def test_what_spreadsheets_leave_is_mended_counted_and_said(
+    workspace: Path, caplog: pytest.LogCaptureFixture, text: str, mended: dict[str, int]
+) -> None:
+    good = contents(workspace / "data" / "ingested")
+    path = workspace / "data" / "sample" / "train.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    with caplog.at_level(logging.INFO):
+        ingest.main()
+    assert contents(workspace / "data" / "ingested") == good
+    said = [message for message in caplog.messages if message.startswith("data/sample/train.csv: ")]
+    for name, count in mended.items():
+        assert f"data/sample/train.csv: {MENDED[name]} ({count})" in said
+    assert json.loads(paths.INGEST_METRICS.read_text(encoding="utf-8"))["train"]["mended"] == mended
+
+
+def test_a_good_table_has_nothing_mended(workspace: Path) -> None:
+    assert "mended" not in paths.INGEST_METRICS.read_text(encoding="utf-8")
+
+
+def test_a_large_cell_is_read_and_said(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = workspace / "data" / "sample" / "train.csv"
+    path.write_text(TRAIN.replace("응, 빌려줄게.", "응, " * 100_000), encoding="utf-8")
+    with caplog.at_level(logging.INFO):
+        ingest.main()
+    assert len(read_table(Path("data/ingested/train.csv"), "train")["dialogue"][0]) > 300_000
+    assert f"data/sample/train.csv: {MENDED['large_cells']} (1)" in caplog.messages
+
+
+def test_names_that_differ_in_composition_alone_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"fname,dialogue\n가,#Person1#: 네\n{decomposed('가')},#Person1#: 네\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 가 \(line 3\), column fname: a row above has it too"):
+        read_table(path, "test")

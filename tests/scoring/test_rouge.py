@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -244,3 +245,12 @@ def test_importing_loads_no_analyser() -> None:
     code = "import sys, stages.scoring.rouge; print({'kiwipiepy', 'mecab', 'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "set()\n"
+
+
+def test_hangul_in_pieces_scores_as_composed() -> None:
+    text = "#Person1#은 학교에 갔다. #Person2#는 남았다."
+    pieces = unicodedata.normalize("NFD", text)
+    assert pieces != text
+    for score in (word_scores, morpheme_scores):
+        assert score([pieces], [[text]]).final == score([text], [[pieces]]).final == pytest.approx(100)
+    assert utilities([text, pieces]) == pytest.approx([100, 100])
