@@ -1,8 +1,8 @@
 """The package builds, holds all of `stages`, and its extras agree with one another and with requirements.lock.
 
-What the extras ask for in turn is recorded in ASKS, as the packages' own metadata on pypi.org had it on 30 November 2026
-(`pip install --dry-run --no-deps --report - vllm==0.30.0`, and so on), for Python 3.11 on x86-64 Linux. A resolver that
-was given all of this chose the versions in RESOLVED. No test here needs a network.
+What the extras ask for in turn is recorded in ASKS, as the packages' own metadata on pypi.org had it on 30 November
+2026 (`pip install --dry-run --no-deps --report - vllm==0.30.0`, and so on), for Python 3.11 on x86-64 Linux. A resolver
+(`uv pip compile`) that was given all of it chose the versions in RESOLVED. No test here needs a network.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def test_a_plain_editable_installation(source: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--prefix", str(tmp_path), "--editable", ".[vllm]"], cwd=source, check=True)
     (packages,) = tmp_path.glob("lib/*/site-packages")
-    code = f"import site; site.addsitedir({str(packages)!r}); import stages.core.paths; print(stages.core.paths.__file__)"
+    code = (
+        f"import site; site.addsitedir({str(packages)!r}); import stages.core.paths; print(stages.core.paths.__file__)"
+    )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
@@ -160,9 +162,7 @@ def test_the_lock_meets_a_plain_installation_and_the_extras_that_it_holds(requir
 
 
 @pytest.mark.parametrize("extras", [["flash"], ["vllm"], ["vllm", "flash"], ["vllm", "flash", "mecab", "dev"]])
-def test_extras_agree_with_one_another_and_with_the_lock(
-    extras: list[str], requirements: dict[str, list[str]]
-) -> None:
+def test_extras_agree_with_one_another_and_with_the_lock(extras: list[str], requirements: dict[str, list[str]]) -> None:
     asked = [text for extra in extras for text in requirements[extra]]
     assert conflicts(asked, {**locked(), **RESOLVED}) == []
 
@@ -196,8 +196,10 @@ def test_other_versions_of_vllm_cannot_agree_and_are_not_allowed(
 
 def _tracked() -> list[str]:
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "stages", "pyproject.toml"]
-        + ["README.md", "LICENSE"],
+        [
+            *("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+            *("stages", "pyproject.toml", "README.md", "LICENSE"),
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
