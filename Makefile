@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: help repro demo test test-fast lint bench ablation setup
+.PHONY: help repro test test-fast lint demo bench ablation setup
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
