@@ -1,6 +1,6 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: repro demo test test-fast lint bench ablation setup
-.DEFAULT_GOAL := repro
+.PHONY: help repro test test-fast lint demo bench ablation setup
+.DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SETUP := .venv/.installed
@@ -8,33 +8,36 @@ TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Stages are run as `python -m stages.NAME`: the environment's python has to be the first one found.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-repro: $(SETUP)
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+repro: $(SETUP) ## run what changed of the pipeline, and show the scores
 	dvc repro
 	@python -m stages.show
 
-test: $(SETUP)
+test: $(SETUP) ## all tests
 	pytest $(TOGETHER)
 
-test-fast: $(SETUP)
+test-fast: $(SETUP) ## the tests that train nothing
 	pytest $(TOGETHER) -m "not slow"
 
-lint: $(SETUP)
+lint: $(SETUP) ## ruff, mypy, and the contracts of who may import whom
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
 
-demo: $(SETUP)
+demo: $(SETUP) ## summaries in a browser, beside the base model's
 	python -m stages.demo
 
-bench: $(SETUP)
+bench: $(SETUP) ## our training step and generation beside plain TRL and plain generate
 	python -m benchmarks.train_step
 	python -m benchmarks.infer
 
-ablation: $(SETUP)
+ablation: $(SETUP) ## what each kind of augmentation brings
 	python -m benchmarks.ablation
 
-setup: $(SETUP)
+setup: $(SETUP) ## only .venv, with the locked packages
 
 $(SETUP): requirements.lock
 	$(PYTHON) -m venv .venv

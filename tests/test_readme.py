@@ -1,8 +1,10 @@
-"""Every command of the README is run, in its order, on a small copy of the repository."""
+"""Every command of the README and of what it leads to is run, in its order, on a small copy of the repository."""
 
 from __future__ import annotations
 
+import csv
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -12,11 +14,20 @@ from tests.fake_hub import FakeHub
 from tests.tiny import build_tiny_checkpoint
 
 RUNNABLE = ("make ", "dvc ", "python ", "source ")
+PAGES = {
+    "README.md": "README.ko.md",
+    "docs/commands.md": "docs/ko/commands.md",
+    "docs/parameters.md": "docs/ko/parameters.md",
+    "benchmarks/README.md": "benchmarks/README.ko.md",
+}
+"""What a user reads, in the order of reading, and the same in Korean."""
+WORDS = 1300
+"""The longest README, code included."""
 
 
-def commands(readme: str) -> list[str]:
+def commands(*pages: str) -> list[str]:
     """The commands of the shell blocks and of the text, in their order, each once; one with a NAME is a pattern."""
-    text = (ROOT / readme).read_text(encoding="utf-8")
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
     found: list[str] = []
     for match in re.finditer(r"```bash\n(.*?)```|`([^`\n]+)`", text, re.DOTALL):
         lines = match[1].splitlines() if match[1] else [match[2]]
@@ -43,16 +54,55 @@ def clone(with_llm: Clone) -> Iterator[Clone]:
     own.unlink(missing_ok=True)
 
 
-def test_both_languages_have_the_same_commands() -> None:
-    assert commands("README.ko.md") == commands("README.md")
+@pytest.mark.parametrize(("english", "korean"), PAGES.items())
+def test_both_languages_have_the_same_commands(english: str, korean: str) -> None:
+    assert commands(korean) == commands(english)
+
+
+@pytest.mark.parametrize(("english", "korean"), PAGES.items())
+def test_both_languages_have_the_same_figures(english: str, korean: str) -> None:
+    assert figures(korean) == figures(english)
+
+
+def figures(page: str) -> list[list[str]]:
+    """The numbers of a page's tables, row by row."""
+    rows = [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [re.findall(r"\d[\d.,]*", row) for row in rows]
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_a_readme_is_read_in_five_minutes(readme: str) -> None:
+    assert len((ROOT / readme).read_text(encoding="utf-8").split()) <= WORDS
+
+
+@pytest.mark.parametrize("page", [*PAGES, *PAGES.values(), "CONTRIBUTING.md"])
+def test_links_lead_to_files(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).is_file()] == []
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_the_example_is_a_row_of_the_sample(readme: str) -> None:
+    with (ROOT / "data/sample/test.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["fname"] == "test_5"]
+    dialogue, _, summary = re.findall(r"```text\n(.*?)\n```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+    assert dialogue == row["dialogue"]
+    assert summary == row["summary1"]
+
+
+def test_make_alone_lists_what_there_is_to_make() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"^make ([\w-]+) +\S.*$", listed, re.MULTILINE) == targets.split()
+    assert len(listed.splitlines()) == len(targets.split())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands("README.md"))
+@pytest.mark.parametrize("command", commands(*PAGES, "CONTRIBUTING.md"))
 def test_command(command: str, clone: Clone, hub: FakeHub) -> None:
-    if command in ("make test", "make bench", "make demo", "make ablation"):
-        # These tests are what `make test` runs, the benchmarks are for the real model, the demo serves until it is
-        # stopped, and test_ablation.py runs all of an ablation: make has the targets.
+    if command in ("make test", "make test-fast", "make lint", "make bench", "make demo", "make ablation"):
+        # These tests are what `make test` runs and go with linting, the benchmarks are for the real model, the demo
+        # serves until it is stopped, and test_ablation.py runs all of an ablation: make has the targets.
         command += " --dry-run"
     if command.startswith(("dvc exp run -S", "dvc repro")):
         # The one before may have left its parameters; the comparisons after the first are with what it left.

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 REMEDIES = {
@@ -22,6 +23,18 @@ REMEDIES = {
 
 _RUST = re.compile(r"\(os error (\d+)\)")  # as safetensors and tokenizers write it
 _TORCH = re.compile(r"PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos")
+
+QUIET = {
+    **dict.fromkeys(("httpx", "httpx2", "httpcore", "httpcore2", "openai"), logging.WARNING),  # each request
+    "bitsandbytes.backends.cpu.ops": logging.ERROR,  # CPUs with AVX-512 BF16: no package `kernels`, which we never use
+    "transformers.integrations.bitsandbytes": logging.ERROR,  # which dtype weights are dequantized to
+    "transformers.trainer_utils": logging.ERROR,  # checkpoints are ordered by their numbers, which is as good
+}
+"""Loggers that tell of what their user can do nothing about, and the level from which on they are heard."""
+
+# Here and not in run_stage: bitsandbytes speaks up while a stage's imports are still under way.
+for _name, _level in QUIET.items():
+    logging.getLogger(_name).setLevel(_level)
 
 
 class UserError(Exception):
@@ -46,10 +59,17 @@ def disk_failure(error: BaseException, target: str) -> str | None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main` with logging set up; a UserError or a full disk becomes one line and exit code 1."""
+    """Run a stage's `main` with logging set up; a UserError or a full disk becomes one line and exit code 1.
+
+    What libraries say to those who program with them stays unsaid, unless Python's `-W` or PYTHONWARNINGS ask for it.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "openai"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not sys.warnoptions:
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+    # Texts are tokenized one by one, so nothing is lost; without it each later fork is warned of.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         main()
         sys.stdout.flush()

@@ -20,7 +20,7 @@ def run_batches(
     label: str,
     journal: Journal | None = None,
 ) -> list[T]:
-    """Do work on batches of rows, with a progress bar.
+    """Do work on batches of rows, with a progress bar where there are any.
 
     Args:
         work: takes rows and gives a value for each, with a journal one that JSON holds; it tells how many are done.
@@ -31,7 +31,8 @@ def run_batches(
         The values of all rows, in order.
     """
     found: dict[int, T] = {}
-    with tqdm(total=sum(map(len, batches)), desc=label, unit=" dialogues", bar_format=BAR) as bar:
+    total = sum(map(len, batches))
+    with tqdm(total=total, desc=label, unit=" dialogues", bar_format=BAR, disable=not total) as bar:
         for number, rows in enumerate(batches):
             if journal is not None and number in journal.values:
                 values = journal.values[number]

@@ -13,6 +13,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from stages.core.errors import UserError
 from stages.core.files import read_json
@@ -34,8 +35,10 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
             bnb_4bit_use_double_quant=quantization.double_quant,
             bnb_4bit_compute_dtype=dtype,
         )
+    folder = locate(read_json(manifest))  # with the Hub's bars, where it downloads
+    disable_progress_bar()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        locate(read_json(manifest)),
+        folder,
         dtype=dtype,
         quantization_config=config,
         use_safetensors=True,

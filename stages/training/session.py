@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, TrainerCallback
 
 from stages.core import paths
@@ -128,4 +129,5 @@ def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:
     if checkpoint and is_last(checkpoint):
         # What is left to do is to load the best weights.
         trainer.args.num_train_epochs = 0
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with logging_redirect_tqdm():  # what is logged goes above the bar, not into it
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

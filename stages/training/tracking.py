@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import resource
+import sys
 import time
 from typing import Any
 
@@ -13,6 +15,9 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 """A progress bar whose speed and memory still fit into 80 columns."""
+
+SECONDS_IN_A_FILE = 10
+"""Between two states of the bar where standard error is no terminal."""
 
 METRICS = {
     "loss": "train/loss",
@@ -25,6 +30,8 @@ METRICS = {
     "eval_final": "eval/final",
 }
 """What is kept of the trainer's log, and its name in DVCLive; run times never repeat and stay out."""
+
+logger = logging.getLogger(__name__)
 
 
 class TrackWithLive(TrainerCallback):  # type: ignore[misc]
@@ -119,7 +126,10 @@ class Speedometer(TrainerCallback):  # type: ignore[misc]
 
 
 class SpeedBar(ProgressCallback):  # type: ignore[misc]
-    """The trainer's progress bar with time left, speed and memory; add it after its speedometer."""
+    """The trainer's progress bar with time left, speed and memory, and above it a line for each evaluation.
+
+    DVCLive has the loss of every step. Add it after its speedometer.
+    """
 
     def __init__(self, speed: Speedometer) -> None:
         super().__init__()
@@ -130,14 +140,29 @@ class SpeedBar(ProgressCallback):  # type: ignore[misc]
     ) -> None:
         # The time left goes by the mean of this process's steps, so that evaluations among them take their share.
         self.training_bar = tqdm(
-            total=state.max_steps, initial=state.global_step, smoothing=0, bar_format=BAR, dynamic_ncols=True
+            total=state.max_steps,
+            initial=state.global_step,
+            smoothing=0,
+            bar_format=BAR,
+            dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else SECONDS_IN_A_FILE,
         )
         self.current_step = state.global_step
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
         if self.speed.steps:
             self.training_bar.set_postfix_str(self.speed.describe(), refresh=False)
-        super().on_log(args, state, control, **kwargs)
+        if "eval_loss" in logs:
+            trained = [earlier["loss"] for earlier in state.log_history if "loss" in earlier]
+            before = f"loss {trained[-1]:.4f}, " if trained else ""
+            logger.info("Step %d: %son dev %.4f", state.global_step, before, logs["eval_loss"])
 
 
 def peak_memory() -> int:

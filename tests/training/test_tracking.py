@@ -121,7 +121,34 @@ def test_the_bar_shows_time_left_speed_and_memory(
     bar.on_train_end(arguments, state, control)
     written = capsys.readouterr()
     assert line in written.err
-    assert written.out == "{'loss': '3'}\n"
+    assert written.out == ""
+
+
+def test_a_line_for_each_evaluation_and_none_for_a_step(
+    speed: Speedometer, arguments: TrainingArguments, caplog: pytest.LogCaptureFixture
+) -> None:
+    bar, state, control = SpeedBar(speed), TrainerState(max_steps=4), TrainerControl()
+    bar.on_train_begin(arguments, state, control)
+    with caplog.at_level("INFO"):
+        for logs in LOG:
+            state.global_step = int(logs["step"])
+            state.log_history.append(dict(logs))
+            bar.on_log(arguments, state, control, logs=dict(logs))
+    bar.on_train_end(arguments, state, control)
+    assert caplog.messages == ["Step 2: loss 2.0000, on dev 2.5000"]
+
+
+def test_outside_of_a_terminal_the_bar_is_drawn_every_ten_seconds(
+    speed: Speedometer, arguments: TrainingArguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar, state, control = SpeedBar(speed), TrainerState(max_steps=1000), TrainerControl()
+    bar.on_train_begin(arguments, state, control)
+    for state.global_step in range(1, 1001):
+        bar.on_step_end(arguments, state, control)
+    bar.on_train_end(arguments, state, control)
+    states = [state for state in capsys.readouterr().err.split("\r") if state.strip()]
+    assert len(states) == 2
+    assert states[-1].startswith("100%")
 
 
 def test_the_bar_takes_a_log_before_any_step(arguments: TrainingArguments) -> None:
