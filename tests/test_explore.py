@@ -31,7 +31,7 @@ from stages.pages import table_profile as profile
 from stages.pages.data_page import DataReports
 
 FOUND = ["fname", "table", "check", "detail"]
-PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0)
+PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0, date="2024-07-26")
 
 RAW = pd.DataFrame(
     {

@@ -279,6 +279,7 @@ def test_settings_are_kept_beside_the_adapter(tmp_path: Path) -> None:
         "max_tokens": 512,
         "stop_token": "<stop>",
         "examples": [{"fname": "train_0", "dialogue": "#Person1#: 예0", "summary": "예0입니다."}],
+        "date": "2024-07-26",
     }
     assert "요약하세요." in (tmp_path / "prompt.json").read_text(encoding="utf-8")
     assert PromptSettings.load(tmp_path) == chosen
