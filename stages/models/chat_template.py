@@ -22,9 +22,13 @@ def with_date(template: str, date: str) -> str:
     """
     if "strftime_now" not in template:
         return template
-    # transformers drops the line end after a block.
-    chain = "".join(f".replace({code!r}, {text!r})" for code, text in _directives(Date.fromisoformat(date)).items())
-    return "{% macro strftime_now(format) %}{{ format" + chain + " }}{% endmacro %}\n" + template
+    pairs = list(_directives(Date.fromisoformat(date)).items())
+    return (
+        "{% macro strftime_now(format) %}{% set now = namespace(text=format) %}"
+        f"{{% for code, text in {pairs} %}}{{% set now.text = now.text.replace(code, text) %}}{{% endfor %}}"
+        # transformers drops the line end after a block.
+        "{{ now.text }}{% endmacro %}\n"
+    ) + template
 
 
 def refuse_chance(template: str) -> None:
