@@ -105,6 +105,13 @@ FINDINGS = DataReports(
 RULES = load_rules(Path(__file__).parents[1] / "data/rules/denoise.csv")
 
 
+def test_a_spelled_special_token_is_counted_as_text() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "<": 2, "/": 3, "s": 4, ">": 5}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Punctuation()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+    assert explore.count_tokens(fast, ["s</s>", "s"]) == {"s</s>": 5, "s": 1}
+
+
 def words(*frames: pd.DataFrame) -> dict[str, int]:
     """Lengths in words, where a run has those in tokens."""
     return {text: len(text.split()) for frame in frames for text in [PROMPT.instruction, *profile.texts(frame)]}

@@ -28,11 +28,11 @@ TEMPLATES = [
 class Clock(datetime):
     """A clock that stands."""
 
-    day = datetime(2026, 11, 3)
+    stands_at = datetime(2026, 11, 3)
 
     @classmethod
     def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        return cls.day
+        return cls.stands_at
 
 
 def render(template: str) -> str:
@@ -47,7 +47,7 @@ def test_a_template_writes_what_it_would_have_written_on_that_day(
     monkeypatch.setattr(chat_template_utils, "datetime", Clock)
     fixed = render(with_date(template, "2026-11-03"))
     assert fixed == render(template)
-    monkeypatch.setattr(Clock, "day", datetime(2027, 1, 31))
+    monkeypatch.setattr(Clock, "stands_at", datetime(2027, 1, 31))
     assert fixed != render(template)
     assert render(with_date(template, "2026-11-03")) == fixed
 
