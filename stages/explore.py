@@ -19,6 +19,7 @@ from stages.core.errors import run_stage
 from stages.core.files import read_json, replacing, write_text
 from stages.core.params import load_params
 from stages.corpus.tables import Split, read_table
+from stages.models.text_encoder import TextEncoder
 from stages.models.tokenizer import load_tokenizer
 from stages.pages.data_page import DataReports, render_exploration
 from stages.pages.sampled_texts import Frames
@@ -66,8 +67,8 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, different: Sequence[str]) -> dict[str, int]:
-    """The length of each text in tokens, special tokens not counted."""
-    ids = tokenizer(list(different), add_special_tokens=False)["input_ids"]
+    """The length of each text in tokens, as a prompt has it: no special tokens, and none that a text spells."""
+    ids = TextEncoder(tokenizer).encode_all(different)
     return {text: len(row) for text, row in zip(different, ids, strict=True)}
 
 

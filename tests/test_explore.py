@@ -26,7 +26,7 @@ from stages.pages.data_page import DataReports, render_exploration
 from tests.parsed_page import Page
 
 FOUND = ["fname", "table", "check", "detail"]
-PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0)
+PROMPT = Prompt(instruction="한 문장으로 요약하세요.", max_tokens=1024, few_shot=0, date="2024-07-26")
 
 RAW = pd.DataFrame(
     {
@@ -98,6 +98,13 @@ REPORTS = DataReports(
     ),
 )
 RULES = load_rules(Path(__file__).parents[1] / "data/rules/denoise.csv")
+
+
+def test_a_spelled_special_token_is_counted_as_text() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "<": 2, "/": 3, "s": 4, ">": 5}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Punctuation()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+    assert explore.count_tokens(fast, ["s</s>", "s"]) == {"s</s>": 5, "s": 1}
 
 
 def words(*frames: pd.DataFrame) -> dict[str, int]:

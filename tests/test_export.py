@@ -23,6 +23,7 @@ from stages.decoding.postprocess import process
 from stages.engines.settings import DecodingSettings
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
+from stages.serving.merge_adapter import save_merged
 from stages.serving.summarize import summarize
 from tests.tiny_project import ROOT, build_project, configure
 
@@ -200,6 +201,20 @@ def test_after_the_base_model_changed(project: Path) -> None:
     with pytest.raises(UserError) as error:
         export.main([])
     assert str(error.value) == "models/adapter: trained on plain, and models/base.json is chat; run `dvc repro train`"
+
+
+def test_the_exported_chat_template_keeps_the_date(tiny_chat_checkpoint: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_chat_checkpoint)
+    tokenizer.chat_template = "오늘은 {{ strftime_now('%Y년 %-m월 %d일') }}\n" + tokenizer.chat_template
+    builder = PromptBuilder(tokenizer, PromptSettings("chat", "요약", 200, None, (), "2025-03-01"))
+    model = AutoModelForCausalLM.from_pretrained(tiny_chat_checkpoint)
+    save_merged(model, builder, DecodingSettings(max_new_tokens=8), tmp_path / "merged")
+    messages = [{"role": "user", "content": "요약\n\n#Person1#: 안녕"}]
+    exported = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    text = exported.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert text.startswith("오늘은 2025년 3월 01일\n<|user|>")
+    assert text == tokenizer.decode(builder.prompt_ids("#Person1#: 안녕"))
+    assert builder.tokenizer.chat_template.startswith("오늘은 {{ strftime_now")
 
 
 @pytest.mark.parametrize("output", ["models", ".", "models/adapter", "models/weights/plain", "params.yaml"])

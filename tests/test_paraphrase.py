@@ -62,11 +62,23 @@ def reply(**changes: object) -> str:
         f"```json\n{reply()}\n```",
         f"네, 고쳐 쓴 대화입니다. {{참고}}\n{reply()}\n도움이 되셨기를 {{바랍니다}}.",
         f'<think>형식은 {{"dialogue": "...", "summary": "..."}}</think>{reply()}',
+        f'형식은 {{"dialogue": "...", "summary": "..."}}</think>{reply()}',
+        f'[THINK]{{"dialogue": "...", "summary": "..."}}[/THINK]{reply()}',
         reply().replace("\\n", "\n"),
         f'{{"result": {reply()}}}',
         reply(dialogue=f" {DIALOGUE.replace('네,', '예,')}  ".replace("\n", " \r\n\n"), summary=f"\n{SUMMARY} "),
     ],
-    ids=["plain", "fenced", "words", "thought", "raw newline", "nested", "untidy"],
+    ids=[
+        "plain",
+        "fenced",
+        "words",
+        "thought",
+        "thought unopened",
+        "thought otherwise",
+        "raw newline",
+        "nested",
+        "untidy",
+    ],
 )
 def test_answer_becomes_a_row(answer: str) -> None:
     assert rewritten(ORIGIN, read_generated(answer), QUALITY) == {
@@ -84,6 +96,7 @@ def test_answer_becomes_a_row(answer: str) -> None:
         ("", "no JSON object with dialogue and summary"),
         ("죄송하지만 도와드릴 수 없습니다.", "no JSON object with dialogue and summary"),
         (reply()[:-20], "no JSON object with dialogue and summary"),
+        (f"<think>{reply()} 이렇게 쓸까?", "no JSON object with dialogue and summary"),
         ('{"a":' * 3000, "no JSON object with dialogue and summary"),
         (json.dumps({"dialogue": DIALOGUE}), "no JSON object with dialogue and summary"),
         (reply(dialogue=DIALOGUE.split("\n")), "dialogue, summary or topic is not text"),

@@ -17,6 +17,7 @@ from stages.augment.quality_gate import Rejected
 from stages.core.files import write_json
 from stages.corpus.dialogue import SPEAKER, parse_turns, render_turns
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, write_table
+from stages.corpus.thinking import without_thinking
 
 REJECTED_COLUMNS = ["method", "origin", "reason", "dialogue", "summary"]
 """What a table of rejected answers holds."""
@@ -82,7 +83,7 @@ def find_object(text: str, *keys: str) -> dict[str, Any] | None:
 
     What a reasoning model thought before is skipped. Newlines in strings pass: models forget to escape them.
     """
-    text = text.rpartition("</think>")[2]
+    text = without_thinking(text)
     decoder = json.JSONDecoder(strict=False)
     start = text.find("{")
     while start >= 0:

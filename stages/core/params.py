@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -15,6 +16,18 @@ from stages.core.errors import UserError
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _is_a_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[
+    str,
+    Field(pattern=r"^[1-9]\d{3}-\d\d-\d\d$", description='a day such as "2024-07-26", in quotes'),
+    AfterValidator(_is_a_day),
+]
 
 
 class Section(BaseModel):
@@ -230,6 +243,8 @@ class Prompt(Section):
     """The longest prompt, in tokens; a longer dialogue loses turns from its middle, a summary never."""
     few_shot: Annotated[int, Field(ge=0, le=8)]
     """Original training rows shown before the dialogue; they are held out of training."""
+    date: Day
+    """Today, for a chat template that writes today's date; kept with the adapter, so that its prompt never changes."""
 
 
 class Lora(Section):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from stages.corpus.thinking import without_thinking
+
 PostprocessRule = Callable[[str], str]
 
-_THINKING = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
 _SPACE_AFTER_TAG = re.compile(r"(#Person\d+#) (?=(?:은|는|이|가|을|를|과|와|의|에게|도)(?:\s|$))")
 _SENTENCE = re.compile(r"""\S.*?[.!?…]+["'”’)\]]*(?=\s|$)|\S.*$""")
 _COMPLETE = re.compile(r"""([.!?…]|[다요죠])["'”’)\]]*$""")
@@ -23,12 +24,12 @@ def one_line(text: str) -> str:
 
 
 def thinking(text: str) -> str:
-    """Drop what a model thinks before it answers.
+    """Drop what a model thinks before it answers, whether it or its prompt opened that.
 
-    >>> thinking("<think>먼저 읽자.</think> 둘은 만납니다.")
-    '둘은 만납니다.'
+    >>> thinking("<think>먼저 읽자.</think> 둘은 만납니다."), thinking("먼저 읽자.</think> 둘은 만납니다.")
+    ('둘은 만납니다.', '둘은 만납니다.')
     """
-    return one_line(_THINKING.sub("", text))
+    return one_line(without_thinking(text))
 
 
 def particles(text: str) -> str:

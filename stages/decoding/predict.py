@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.core.params import Decoding
 from stages.corpus.hangul import hangul_share
+from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
 from stages.decoding.rerank import most_agreed, most_korean
 from stages.decoding.resume_log import Journal
@@ -80,7 +81,8 @@ def _predict(
     else:
         firsts = writers[0].write(dialogues, settings, limits, tell)
     answers = [{"first": one_line(text), "text": one_line(text)} for text in firsts]
-    foreign = [row for row, text in enumerate(firsts) if hangul_share(text) < decoding.min_hangul]
+    # A model may think in one language and answer in another.
+    foreign = [row for row, text in enumerate(firsts) if hangul_share(without_thinking(text)) < decoding.min_hangul]
     if foreign:
         again = writers[0].samples(
             [dialogues[row] for row in foreign],
@@ -90,5 +92,5 @@ def _predict(
         )
         for row, texts in zip(foreign, again, strict=True):
             tried = [answers[row]["first"], *map(one_line, texts)]
-            answers[row]["text"] = tried[most_korean(tried, decoding.min_hangul)]
+            answers[row]["text"] = tried[most_korean(list(map(without_thinking, tried)), decoding.min_hangul)]
     return answers

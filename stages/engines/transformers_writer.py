@@ -94,7 +94,7 @@ class TransformersWriter:
         [search] = self._searches([dialogue], [settings])
 
         def watch() -> None:
-            show(self._text(common(search.possible())))
+            show(self.builder.summary(common(search.possible())))
 
         with self._ready():
             prompts = self._read(self._prompt_ids([dialogue]), settings.num_beams * settings.max_new_tokens)
@@ -163,14 +163,9 @@ class TransformersWriter:
         ]
 
     def _endings(self, dialogues: Sequence[str], settings: DecodingSettings) -> list[Ending]:
-        tokenizer = self.builder.tokenizer
-        lengths = [len(ids) for ids in tokenizer(list(dialogues), add_special_tokens=False)["input_ids"]]
-        return [ending(settings, self.builder.stop_id, length, tokenizer.decode) for length in lengths]
+        encoder, stop = self.builder.encoder, self.builder.stop_id
+        return [ending(settings, stop, len(ids), encoder.decode) for ids in encoder.encode_all(dialogues)]
 
     def _texts(self, search: Search) -> list[list[str]]:
         """What was found, best first, once for each length penalty."""
-        return [[self._text(each.ids) for each in found] for found in search.results()]
-
-    def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.builder.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return [[self.builder.summary(each.ids) for each in found] for found in search.results()]

@@ -88,7 +88,7 @@ class VllmWriter:
             stop_token_ids=[self.builder.stop_id],
         )
         outputs = self.engine.generate(self._prompts(dialogues), params, use_tqdm=False)
-        return [[self._text(completion.token_ids) for completion in output.outputs] for output in outputs]
+        return [[self.builder.summary(completion.token_ids) for completion in output.outputs] for output in outputs]
 
     def _beams(self, dialogues: Sequence[str], settings: DecodingSettings) -> list[list[str]]:
         if settings.repetition_penalty != 1:
@@ -102,16 +102,9 @@ class VllmWriter:
         outputs = self.engine.beam_search(prompts, params)
         # A sequence begins with its prompt.
         return [
-            [self._text(sequence.tokens[len(prompt["prompt_token_ids"]) :]) for sequence in output.sequences]
+            [self.builder.summary(sequence.tokens[len(prompt["prompt_token_ids"]) :]) for sequence in output.sequences]
             for prompt, output in zip(prompts, outputs, strict=True)
         ]
 
     def _prompts(self, dialogues: Sequence[str]) -> list[dict[str, list[int]]]:
         return [{"prompt_token_ids": self.builder.prompt_ids(dialogue)} for dialogue in dialogues]
-
-    def _text(self, ids: Sequence[int]) -> str:
-        kept = list(ids)
-        if self.builder.stop_id in kept:
-            kept = kept[: kept.index(self.builder.stop_id)]
-        text: str = self.builder.tokenizer.decode(kept, skip_special_tokens=True)
-        return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from transformers import PreTrainedTokenizerBase
 from stages.core.errors import UserError
 from stages.core.files import read_json, write_json
 from stages.corpus.dialogue import Turn, parse_turns, render_turns
+from stages.models.prompt_styles import STYLES, Parts
 from stages.models.registry import PromptStyle
+from stages.models.text_encoder import TextEncoder
 
 PROMPT_FILE = "prompt.json"
+EARLIER_DATE = "2024-07-26"
+"""Today to the chat template of an adapter whose prompt file has no date; Llama 3.1's template has it by itself."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class PromptSettings:
     max_tokens: int
     stop_token: str | None
     examples: tuple[Example, ...]
+    date: str = EARLIER_DATE
+    """The day, YYYY-MM-DD, that a chat template takes for today."""
 
     def save(self, folder: Path) -> None:
         write_json(folder / PROMPT_FILE, asdict(self))
@@ -59,13 +66,13 @@ def choose_examples(rows: Sequence[Example], n: int, seed: int) -> tuple[Example
 
 
 class PromptBuilder:
-    """Turns dialogues into token ids for one tokenizer.
+    """Turns dialogues into token ids for one tokenizer, and the ids that a model writes into text.
 
     The ids of a training row are the prompt's ids followed by the completion's, so the prompt that generation
-    sees is by construction a prefix of what training saw.
+    sees is by construction a prefix of what training saw. No text that stands in either is taken for a special token.
 
     Raises:
-        UserError: the tokenizer lacks the stop token or, for the chat style, a chat template.
+        UserError: the tokenizer lacks the stop token or, for the chat style, a chat template that can be used.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> None:
@@ -74,17 +81,23 @@ class PromptBuilder:
         stop = settings.stop_token or tokenizer.eos_token
         if stop is None or stop not in tokenizer.get_vocab():
             raise UserError(f"models.yaml: stop_token = {stop!r}: the tokenizer has no such token")
-        if settings.style == "chat" and tokenizer.chat_template is None:
-            raise UserError("models.yaml: prompt = 'chat': the tokenizer has no chat template; use plain")
+        if settings.style not in STYLES:
+            raise UserError(f"{PROMPT_FILE}: style = {settings.style!r}: allowed: {', '.join(STYLES)}")
+        self.encoder = TextEncoder(tokenizer, stop)
         self.stop_id: int = tokenizer.convert_tokens_to_ids(stop)
         # Padding is masked out, so any token serves. The first of a text is never written, and stands in the prompt
         # already, so that a repetition penalty treats a padded row like one that stands alone.
         pads = (tokenizer.pad_token_id, tokenizer.bos_token_id)
         self.pad_id: int = next((pad for pad in pads if pad is not None and pad != self.stop_id), 0)
+        self._ids("")  # a template that cannot be used says so here
 
     def completion_ids(self, summary: str) -> list[int]:
         """The summary's ids and the stop token."""
-        return [*self.tokenizer(summary, add_special_tokens=False)["input_ids"], self.stop_id]
+        return [*self.encoder.encode(summary), self.stop_id]
+
+    def summary(self, ids: Iterable[int]) -> str:
+        """The text of what a model wrote after a prompt, up to the stop token."""
+        return self.encoder.decode(takewhile(lambda id: id != self.stop_id, ids))
 
     def prompt_ids(self, dialogue: str) -> list[int]:
         """The prompt's ids, at most `max_tokens` of them: turns that do not fit go, those in the middle first.
@@ -129,28 +142,9 @@ class PromptBuilder:
         return fits
 
     def _ids(self, dialogue: str) -> list[int]:
-        if self.settings.style == "plain":
-            ids: list[int] = self.tokenizer(self._plain(dialogue))["input_ids"]
-            # A tokenizer that closes every text with its end token would end the prompt before the summary.
-            return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
-        # The template writes the special tokens itself, the first one included. `enable_thinking` is read by
-        # Qwen 3's template and ignored by the others.
-        text = self.tokenizer.apply_chat_template(
-            self._messages(dialogue), add_generation_prompt=True, tokenize=False, enable_thinking=False
-        )
-        chat_ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return chat_ids
-
-    def _plain(self, dialogue: str) -> str:
-        shown = [f"### 대화\n{ex.dialogue}\n\n### 요약\n{ex.summary}\n\n" for ex in self.settings.examples]
-        return f"{self.settings.instruction}\n\n{''.join(shown)}### 대화\n{dialogue}\n\n### 요약\n"
-
-    def _messages(self, dialogue: str) -> list[dict[str, str]]:
-        messages = []
-        for ex in self.settings.examples:
-            messages.append({"role": "user", "content": f"{self.settings.instruction}\n\n{ex.dialogue}"})
-            messages.append({"role": "assistant", "content": ex.summary})
-        return [*messages, {"role": "user", "content": f"{self.settings.instruction}\n\n{dialogue}"}]
+        examples = tuple((example.dialogue, example.summary) for example in self.settings.examples)
+        parts = Parts(self.settings.instruction, examples, dialogue, self.settings.date)
+        return STYLES[self.settings.style](self.encoder, parts)
 
 
 def _outer(turns: list[Turn], n: int) -> list[Turn]:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from stages.core.errors import UserError
 from stages.core.params import Name, Positive, Section, read_yaml, show, validate
+from stages.models.prompt_styles import STYLES
 
-PromptStyle = Literal["plain", "chat"]
+PromptStyle = Annotated[str, Field(pattern=f"^({'|'.join(STYLES)})$", description=", ".join(STYLES))]
 
 
 class Entry(Section):

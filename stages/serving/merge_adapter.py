@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.core.errors import UserError
 from stages.engines.settings import DecodingSettings
+from stages.models.chat_template import with_date
 from stages.models.prompt import PROMPT_FILE, PromptBuilder
 
 
@@ -31,8 +33,18 @@ def save_merged(model: PreTrainedModel, builder: PromptBuilder, settings: Decodi
     # The base model's path on this machine.
     model.config.name_or_path = ""
     model.save_pretrained(folder)
-    builder.tokenizer.save_pretrained(folder)
+    _with_date(builder.tokenizer, builder.settings.date).save_pretrained(folder)
     builder.settings.save(folder)
+
+
+def _with_date(tokenizer: PreTrainedTokenizerBase, date: str) -> PreTrainedTokenizerBase:
+    """A tokenizer whose chat template takes `date` for today, as the adapter's prompts do."""
+    dated = copy(tokenizer)
+    if isinstance(tokenizer.chat_template, dict):
+        dated.chat_template = {name: with_date(text, date) for name, text in tokenizer.chat_template.items()}
+    elif tokenizer.chat_template is not None:
+        dated.chat_template = with_date(tokenizer.chat_template, date)
+    return dated
 
 
 def is_merged(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from stages.core.files import read_json
 from stages.core.params import Params
 from stages.corpus.dialogue import parse_turns
 from stages.corpus.hangul import hangul_share
+from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import process
 from stages.decoding.predict import predict_all
 from stages.engines.load_writers import load_writer
@@ -95,7 +96,7 @@ class Summarizer:
 
         if decoding.rerank == "none":
             text = self.writer.watched(dialogue, self.settings, grow)
-            if hangul_share(text) >= decoding.min_hangul:
+            if hangul_share(without_thinking(text)) >= decoding.min_hangul:
                 return process(text, decoding.postprocess)
         return self.all([dialogue])[0]
 

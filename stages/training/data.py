@@ -66,6 +66,7 @@ def prompt_settings(params: Params, train: pd.DataFrame, base: dict[str, Any]) -
         max_tokens=params.prompt.max_tokens,
         stop_token=base.get("stop_token"),
         examples=choose_examples(examples, params.prompt.few_shot, params.seed),
+        date=params.prompt.date,
     )
 
 

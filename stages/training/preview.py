@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from stages.core.files import write_text
 from stages.corpus.spread import spread
+from stages.corpus.thinking import without_thinking
 from stages.models.prompt import PromptBuilder
 from stages.scoring.rouge import morpheme_scores
 
@@ -89,8 +90,4 @@ def greedy(model: PreTrainedModel, builder: PromptBuilder, dialogues: Sequence[s
         eos_token_id=builder.stop_id,
         pad_token_id=builder.pad_id,
     )[:, longest:].tolist()
-    texts = builder.tokenizer.batch_decode(
-        [row[: row.index(builder.stop_id)] if builder.stop_id in row else row for row in written],
-        skip_special_tokens=True,
-    )
-    return [" ".join(text.split()) for text in texts]
+    return [" ".join(without_thinking(builder.summary(row)).split()) for row in written]

@@ -71,6 +71,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
         "train, decoding, evaluate",
     ),
+    "a day that no calendar has": (
+        changed("  date:", '  date: "2026-02-30"'),
+        ': prompt.date = "2026-02-30": allowed: a day such as "2024-07-26", in quotes',
+    ),
+    "a day without quotes": (
+        changed("  date:", "  date: 2026-02-03"),
+        ': prompt.date = "2026-02-03": allowed: a day such as "2024-07-26", in quotes',
+    ),
     "missing key": (
         changed("  alpha:", ""),
         ": lora.alpha: missing; allowed: a number above 0",

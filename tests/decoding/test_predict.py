@@ -58,6 +58,7 @@ def answer(writers: Sequence[Scripted], **values: Any) -> dict[str, str]:
     ("first", "drawn", "text"),
     [
         ("둘은 만납니다.", ["둘은 웃습니다."], "둘은 만납니다."),
+        ("First, let me read it.</think>둘은 만납니다.", ["x"], "First, let me read it.</think>둘은 만납니다."),
         ("They meet.", ["They met.", "둘은 만납니다.", "둘은 웃습니다."], "둘은 만납니다."),
         ("They meet.", ["They met.", "Both met 둘."], "Both met 둘."),
         ("They meet.", ["They met."], "They meet."),
@@ -70,6 +71,11 @@ def test_what_is_not_korean_is_written_again_and_the_best_stands(first: str, dra
     assert answer([writer], min_hangul=0.3) == {"first": first, "text": text}
     assert bool(writer.asked) == (first in ("They meet.", ""))
     assert answer([writer], min_hangul=0.0) == {"first": first, "text": first}
+
+
+def test_a_thought_is_no_summary_however_korean() -> None:
+    writer = Scripted(["<think>끝나지 않은 생각"], ["<think>또 생각", "둘은 웃습니다."])
+    assert answer([writer], min_hangul=0.3) == {"first": "<think>끝나지 않은 생각", "text": "둘은 웃습니다."}
 
 
 def test_the_candidate_that_the_others_support_is_taken() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from stages.core.errors import UserError
 from stages.core.params import read_yaml
@@ -154,6 +157,25 @@ def test_qwen_is_told_not_to_think() -> None:
     )
 
 
+LLAMA_3_2 = LLAMA.replace("{{ bos_token }}", "{{ bos_token }}Today Date: {{ strftime_now('%d %b %Y') }}\n\n")
+
+
+def test_today_is_a_setting_to_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoClock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            raise AssertionError("a template asked for the time")
+
+    monkeypatch.setattr(chat_template_utils, "datetime", NoClock)
+    tokenizer = byte_tokenizer(LLAMA_3_2)
+    for date, shown in (("2024-07-26", "26 Jul 2024"), ("2031-01-02", "02 Jan 2031")):
+        builder = PromptBuilder(tokenizer, replace(settings("chat"), date=date))
+        assert tokenizer.decode(builder.prompt_ids("#Person1#: 안녕")) == (
+            f"<s>Today Date: {shown}\n\n<|user|>\n\n요약하세요.\n\n#Person1#: 안녕<stop><|assistant|>\n\n"
+        )
+    assert tokenizer.chat_template == LLAMA_3_2
+
+
 def test_padding_is_neither_learned_nor_written() -> None:
     def pad_id(pad: str | None) -> int:
         return PromptBuilder(byte_tokenizer(pad=pad), settings()).pad_id
@@ -260,6 +282,16 @@ def test_examples_leave_a_row_to_train_on() -> None:
         (byte_tokenizer(), settings(stop="<end>"), "stop_token = '<end>': the tokenizer has no such token"),
         (byte_tokenizer(eos=None), settings(), "stop_token = None: the tokenizer has no such token"),
         (byte_tokenizer(), settings("chat"), "prompt = 'chat': the tokenizer has no chat template; use plain"),
+        (
+            byte_tokenizer("{{ [1, 2] | random }}"),
+            settings("chat"),
+            "prompt = 'chat': the tokenizer's chat template writes something else each time ('| random'); use plain",
+        ),
+        (
+            byte_tokenizer("{{ raise_exception('a system message has to come first') }}"),
+            settings("chat"),
+            "prompt = 'chat': the tokenizer's chat template fails: a system message has to come first; use plain",
+        ),
     ],
 )
 def test_a_registry_entry_that_does_not_suit_its_tokenizer(
@@ -279,6 +311,22 @@ def test_settings_are_kept_beside_the_adapter(tmp_path: Path) -> None:
         "max_tokens": 512,
         "stop_token": "<stop>",
         "examples": [{"fname": "train_0", "dialogue": "#Person1#: 예0", "summary": "예0입니다."}],
+        "date": "2024-07-26",
     }
     assert "요약하세요." in (tmp_path / "prompt.json").read_text(encoding="utf-8")
     assert PromptSettings.load(tmp_path) == chosen
+
+
+def test_settings_of_an_earlier_adapter(tmp_path: Path) -> None:
+    settings("chat", n=1).save(tmp_path)
+    file = tmp_path / "prompt.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    del values["date"]
+    file.write_text(json.dumps(values), encoding="utf-8")
+    assert PromptSettings.load(tmp_path) == settings("chat", n=1)
+
+
+def test_an_adapter_with_a_style_that_is_not_there() -> None:
+    with pytest.raises(UserError) as error:
+        PromptBuilder(byte_tokenizer(), settings("xml"))
+    assert str(error.value) == "prompt.json: style = 'xml': allowed: plain, chat"
