@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: repro demo test test-fast lint bench ablation setup
+.PHONY: repro experiments demo test test-fast lint bench ablation setup
 .DEFAULT_GOAL := repro
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,6 +11,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 repro: $(SETUP)
 	dvc repro
 	@python -m stages.show
+
+# Names of experiments, parameters that differ, and as many scores as a terminal of 120 columns has room for: without
+# hashes of dependencies, dates, and what says least in addition.
+experiments: $(SETUP)
+	@dvc exp show --only-changed --drop '.*/|Created$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
 
 test: $(SETUP)
 	pytest $(TOGETHER)
