@@ -13,9 +13,9 @@ repro: $(SETUP)
 	@python -m stages.show
 
 # Names of experiments, parameters that differ, and as many scores as a terminal of 120 columns has room for: without
-# hashes of dependencies, dates, and what says least in addition.
+# hashes of dependencies, dates, and the scores that say least in addition.
 experiments: $(SETUP)
-	@dvc exp show --only-changed --drop '.*/|Created$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
+	@dvc exp show --only-changed --drop '.*/|Created$$|Executor$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
 
 test: $(SETUP)
 	pytest $(TOGETHER)

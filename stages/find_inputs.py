@@ -4,7 +4,7 @@
 
 `dvc exp run --queue` and `--temp` run in a copy that has only what Git tracks. There, files of the user's own are
 linked to from where the stages after this one read them, so that DVC hashes them as it does in the repository. The
-output is empty, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
+output is always the same, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     for split in SPLITS:
         find(Path(params.data.source) / f"{split}.csv", root, "put the table there or set data.source to its folder")
     find(Path(params.clean.rules), root, "set clean.rules to a table of rules")
-    write_text(paths.INPUTS_FOUND, "")
+    write_text(paths.INPUTS_FOUND, "tables and rules\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ TRAINING_LOG = Path("models/training")
 """DVCLive's files and the previews."""
 
 INPUTS_FOUND = Path("data/.found")
-"""Empty: the tables and rules that params.yaml names are within reach."""
+"""Says that the tables and rules that params.yaml names are within reach."""
 INGESTED = Path("data/ingested")
 CLEAN = Path("data/clean")
 CHECKED = Path("data/checked")

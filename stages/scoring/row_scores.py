@@ -34,7 +34,8 @@ def row_score(references: Sequence[str], word: Scores, morpheme: Scores) -> RowS
 def to_csv(scores: RowScores, analyzer: str) -> str:
     """A table `split,fname,references,word` and the scores of morphemes under their analyzer's name."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    # Only so is a name with a line end of its own in quotation marks.
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(["split", "fname", "references", "word", analyzer])
     for split, rows in scores.items():
         writer.writerows([split, fname, row.references, row.word, row.morpheme] for fname, row in rows.items())
