@@ -138,8 +138,8 @@ def compare(first: RowScores, second: RowScores, names: Sequence[str]) -> str:
             lines.append(f"{split:16}no references")
             continue
         for level in LEVELS:
-            pairs = [[getattr(rows[fname], level) for fname in ours] for rows in (ours, theirs)]
-            lines.append(line(f"{split} {level}", *pairs, names))
+            one, other = ([getattr(rows[fname], level) for fname in ours] for rows in (ours, theirs))
+            lines.append(line(f"{split} {level}", one, other, names))
     return "\n".join(lines)
 
 

@@ -87,8 +87,10 @@ def test_repetition_counts_where_counts_are_clipped() -> None:
 
 
 def test_the_headline_of_a_split() -> None:
-    scores = [Scores(level, level, level) for level in (20.0, 40.0, 30.0, 10.0)]
-    one = ScoredRow("dev_0", "#Person1#: 네", ["네 네"], "네 네 네 네", "", *scores, {"repeats": ["네 네 네"]})
+    word, morpheme, clipped, word_clipped = (Scores(level, level, level) for level in (20.0, 40.0, 30.0, 10.0))
+    scores = word, morpheme, clipped, word_clipped
+    found = {"repeats": ["네 네 네"]}
+    one = ScoredRow("dev_0", "#Person1#: 네", ["네 네"], "네 네 네 네", "", *scores, found)
     assert headline(measure([one], {})) == {
         "word": {"final": 20.0, "clipped": 10.0},
         "morpheme": {"final": 40.0, "clipped": 30.0},
