@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: help repro test test-fast lint demo bench ablation setup
+.PHONY: help repro experiments test test-fast lint demo bench ablation setup
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,6 +14,11 @@ help: ## what there is to make
 repro: $(SETUP) ## run what changed of the pipeline, and show the scores
 	dvc repro
 	@python -m stages.show
+
+# Names of experiments, parameters that differ, and as many scores as a terminal of 120 columns has room for: without
+# hashes of dependencies, dates, and the scores that say least in addition.
+experiments: $(SETUP) ## experiments beside one another: parameters that differ, and scores
+	@dvc exp show --only-changed --drop '.*/|Created$$|Executor$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
 
 test: $(SETUP) ## all tests
 	pytest $(TOGETHER)

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dvc.api import DVCFileSystem
-
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json, write_text
 from stages.core.params import Augment, load_params
+from stages.core.revisions import open_revision
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import RESAMPLES, interval
@@ -77,11 +76,12 @@ def run_experiment(name: str, sizes: dict[str, int]) -> None:
 
 def read_result(name: str, analyse: Analyser) -> Result:
     """Score the predictions that an experiment recorded; a split without references is left out."""
-    with TemporaryDirectory() as folder:
-        recorded = DVCFileSystem(rev=PREFIX + name)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        recorded = open_revision(PREFIX + name)
         for path in (paths.CHECKED, paths.PREDICTIONS, paths.AUGMENTATION_METRICS):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            recorded.get(str(path), str(folder / path), recursive=True)
+            recorded.copy(path, folder / path)
         scores: dict[str, list[float]] = {}
         for split in SPLITS:
             table = read_table(folder / paths.CHECKED / f"{split}.csv", split)

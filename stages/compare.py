@@ -1,63 +1,105 @@
-"""Say whether two runs differ, or chance explains it, from their predictions for the same dialogues.
+"""Say whether two runs differ, or chance explains it, from their scores of the same dialogues.
 
     python -m stages.compare main workspace
 
-Each is a Git revision, a DVC experiment, or `workspace`, the predictions as they lie in data/predictions. Both are
-scored against the references in data/checked, dialogue by dialogue.
+Each is a Git revision, a DVC experiment, or `workspace`, the predictions as they lie in data/predictions. A revision's
+scores, row by row, are in Git (metrics/eval/rows.csv); one that has none is scored by its predictions in DVC's cache,
+as the workspace is, against the references in data/checked.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from dvc.scm import SCMError
-from dvc_data.index import DataIndexDirError
-
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.params import load_params
+from stages.core.revisions import Revision, open_revision
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import paired
 from stages.scoring.morphemes import CUTTERS, analyser, words
 from stages.scoring.rouge import Scorer
+from stages.scoring.row_scores import RowScore, RowScores, from_csv, other_rows, row_score
 from stages.scoring.score_table import SPLITS
 
 WORKSPACE = "workspace"
+LEVELS = ("word", "morpheme")
+
+Predict = Callable[[Path, Sequence[str]], list[str]]
+"""The summaries that a file of predictions has for fnames, in their order."""
 
 
-def predictions_of(revision: str, split: str, fnames: Sequence[str]) -> list[str]:
-    """The summaries that a revision predicted for `fnames`, in their order.
+def scores_of(name: str, analyzer: str) -> RowScores:
+    """The scores of each row of a run.
+
+    Args:
+        name: a revision, an experiment or `workspace`.
+        analyzer: what cuts texts into morphemes.
 
     Raises:
-        UserError: there is no such revision, its predictions are not in DVC's cache, or are of other dialogues.
+        UserError: there is no such revision, or neither scores by this analyzer nor predictions of these dialogues.
     """
-    path = paths.PREDICTIONS / f"{split}.csv"
-    if revision == WORKSPACE:
-        return read_predictions(path, fnames)
+    if name == WORKSPACE:
+        if not paths.DEV_PREDICTIONS.is_file() and paths.ROW_SCORES.is_file():
+            scores, by = from_csv(paths.ROW_SCORES.read_text(encoding="utf-8"))
+            if by == analyzer:
+                return scores
+        return score(read_predictions, analyzer)
     try:
-        content = DVCFileSystem(rev=revision).read_bytes(path.as_posix())
-    except SCMError:
+        revision = open_revision(name)
+    except LookupError:
         raise UserError(
-            f"{revision}: no such revision; `git branch`, `git tag` and `dvc exp list` name those there are"
+            f"{name}: no such revision; `git branch`, `git tag` and `dvc exp list` name those there are"
         ) from None
-    except (DvcException, DataIndexDirError, OSError):
-        raise UserError(
-            f"{revision}: its {path} is not in DVC's cache; check it out, run `dvc repro` and come back"
-        ) from None
-    with TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(content)
+    try:
+        scores, by = from_csv(revision.read(paths.ROW_SCORES).decode())
+    except FileNotFoundError:  # before rows were kept
+        return score(cached_predictions(name, revision, "check it out, run `dvc repro` and come back"), analyzer)
+    if by == analyzer:
+        return scores
+    remedy = f"its scores are by {by}, so set evaluate.morphemes: {by} in params.yaml"
+    return score(cached_predictions(name, revision, remedy), analyzer)
+
+
+def cached_predictions(name: str, revision: Revision, remedy: str) -> Predict:
+    """Reads the predictions of a revision; `remedy` is what to do where they are not in DVC's cache."""
+
+    def predict(path: Path, fnames: Sequence[str]) -> list[str]:
         try:
-            return read_predictions(copy, fnames)
-        except UserError as error:
-            raise UserError(f"{revision}: {str(error).replace(str(copy), str(path))}") from None
+            content = revision.read(path)
+        except FileNotFoundError:
+            raise UserError(f"{name}: its {path} is not in DVC's cache; {remedy}") from None
+        with TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            copy.write_bytes(content)
+            try:
+                return read_predictions(copy, fnames)
+            except UserError as error:
+                raise UserError(f"{name}: {str(error).replace(str(copy), str(path))}") from None
+
+    return predict
+
+
+def score(predict: Predict, analyzer: str) -> RowScores:
+    """Score predictions against the references in data/checked."""
+    scorers = [Scorer(words), Scorer(analyser(CUTTERS[analyzer]))]
+    scores: dict[str, dict[str, RowScore]] = {}
+    for split in SPLITS:
+        table = read_table(paths.CHECKED / f"{split}.csv", split)
+        given = references(table)
+        if not any(given):
+            continue
+        predicted = predict(paths.PREDICTIONS / f"{split}.csv", table["fname"].tolist())
+        rows = [row for row, refs in enumerate(given) if refs]
+        refs = [given[row] for row in rows]
+        levels = [scorer.rows([predicted[row] for row in rows], refs) for scorer in scorers]
+        scores[split] = dict(zip(table["fname"].iloc[rows], map(row_score, refs, *levels), strict=True))
+    return scores
 
 
 def header(names: Sequence[str]) -> str:
@@ -78,6 +120,29 @@ def line(what: str, first: Sequence[float], second: Sequence[float], names: Sequ
     )
 
 
+def compare(first: RowScores, second: RowScores, names: Sequence[str]) -> str:
+    """The table of both runs, a line for each split and level.
+
+    Raises:
+        UserError: they were scored on different rows.
+    """
+    lines = [header(names)]
+    for split in SPLITS:
+        ours, theirs = first.get(split, {}), second.get(split, {})
+        if others := other_rows(ours, theirs):
+            raise UserError(
+                f"{' and '.join(names)}: {len(others)} rows of {split} are other dialogues, or have other references, "
+                f"in the one than in the other, first {others[0]}; compare runs of the same tables"
+            )
+        if not ours:
+            lines.append(f"{split:16}no references")
+            continue
+        for level in LEVELS:
+            one, other = ([getattr(rows[fname], level) for fname in ours] for rows in (ours, theirs))
+            lines.append(line(f"{split} {level}", one, other, names))
+    return "\n".join(lines)
+
+
 def _width(names: Sequence[str]) -> int:
     return max(10, *map(len, names)) + 2
 
@@ -86,24 +151,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Say whether two runs differ, or chance explains it.")
     parser.add_argument("revisions", nargs=2, metavar="REV", help="a Git revision, a DVC experiment, or workspace")
     names = parser.parse_args(argv).revisions
-    params = load_params()
-    scorers = {"word": Scorer(words), "morpheme": Scorer(analyser(CUTTERS[params.evaluate.morphemes]))}
-    lines = [header(names)]
-    for split in SPLITS:
-        dialogues = read_table(paths.CHECKED / f"{split}.csv", split)
-        refs = references(dialogues)
-        rows = [row for row, given in enumerate(refs) if given]
-        if not rows:
-            lines.append(f"{split:16}no references")
-            continue
-        summaries = [predictions_of(name, split, dialogues["fname"].tolist()) for name in names]
-        for level, scorer in scorers.items():
-            first, second = (
-                [score.final for score in scorer.rows([run[row] for row in rows], [refs[row] for row in rows])]
-                for run in summaries
-            )
-            lines.append(line(f"{split} {level}", first, second, names))
-    print("\n".join(lines))
+    analyzer = load_params().evaluate.morphemes
+    first, second = (scores_of(name, analyzer) for name in names)
+    print(compare(first, second, names))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m stages.evaluate
 
-The metrics go into Git; the report, which shows every dialogue, stays in DVC's cache. Training's metrics and
-curves are copied from models/training: an output of `train` itself in Git would keep DVC from restoring an
-earlier training out of its run cache.
+Scores go into Git, those of each row too; the report, which shows every dialogue, stays in DVC's cache. The two files
+that DVC compares as metrics hold the headline only, so that what it prints fits a screen. Training's metrics, curves
+and kind of machine are copied from models/training: an output of `train` itself in Git would keep DVC from restoring
+an earlier training out of its run cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dvclive import Live
 
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
-from stages.core.files import read_json, replacing, write_text
+from stages.core.files import read_json, replacing, write_json, write_text
 from stages.core.params import load_params
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import Split, read_table, references
@@ -27,8 +28,9 @@ from stages.pages.evaluation_page import Scored, render_report
 from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import CUTTERS, Cutter, analyser, remembering
 from stages.scoring.rouge import Scorer, Scores
+from stages.scoring.row_scores import row_score, to_csv
 from stages.scoring.score_table import SPLITS, summary_table
-from stages.scoring.scored_rows import ScoredRow, measure, score_rows
+from stages.scoring.scored_rows import ScoredRow, headline, measure, score_rows
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +63,24 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
         write_text(path, Path(live.metrics_file).read_text(encoding="utf-8"))
 
 
+def training_headline(logged: dict[str, Any]) -> dict[str, Any]:
+    """What to compare runs by, of what training logged: the last step's loss, and the adapter's on dev and its step."""
+    kept = {"train": ["loss"], "best": ["eval_loss", "step"]}
+    found = {part: {name: logged.get(part, {}).get(name) for name in names} for part, names in kept.items()}
+    return {part: present for part, of in found.items() if (present := {k: v for k, v in of.items() if v is not None})}
+
+
 def copy_training(training: Path, target: Path) -> None:
-    """Copy the metrics and curves that training wrote.
+    """Copy what training wrote: the headline of its metrics, its curves, and the kind of machine.
 
     Raises:
         UserError: training wrote none.
     """
-    for path in (training / "metrics.json", training / "plots"):
+    for path in (training / name for name in ("metrics.json", "plots", "machine.json")):
         if not path.exists():
             raise UserError(f"{path}: not found; `dvc repro` trains and writes it")
-    write_text(target / "metrics.json", (training / "metrics.json").read_text(encoding="utf-8"))
+    write_metrics(training_headline(read_json(training / "metrics.json")), target / "metrics.json")
+    write_json(target / "machine.json", read_json(training / "machine.json"))
     with replacing(target / "plots") as temporary:
         # Contents only: DVC may have made the originals read-only.
         shutil.copytree(training / "plots", temporary, copy_function=shutil.copyfile)
@@ -90,15 +100,22 @@ def read_decoding(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    cut = remembering(CUTTERS[load_params().evaluate.morphemes])
+    analyzer = load_params().evaluate.morphemes
+    cut = remembering(CUTTERS[analyzer])
     decoding = read_decoding(paths.DECODING)
     read = {split: read_split(split, cut) for split in SPLITS}
     scored: dict[str, Scored] = {split: (rows, baselines) for split, (rows, baselines) in read.items() if rows}
-    metrics = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
+    scores = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
+    by_row = {
+        split: {row.fname: row_score(row.references, row.word, row.morpheme) for row in rows}
+        for split, (rows, _) in scored.items()
+    }
     copy_training(paths.TRAINING_LOG, paths.TRAIN_METRICS)
     write_text(paths.REPORT, render_report(scored, decoding, cut))
-    write_metrics(metrics, paths.EVAL_METRICS)
-    print(summary_table(metrics))
+    write_json(paths.EVAL_SCORES, scores)
+    write_text(paths.ROW_SCORES, to_csv(by_row, analyzer))
+    write_metrics({split: headline(measured) for split, measured in scores.items()}, paths.EVAL_METRICS)
+    print(summary_table(scores))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from stages.models.adapter_files import save_adapter
 from stages.models.model_card import Training, model_card
 from stages.training.checkpoints import last_checkpoint, run_folder
 from stages.training.data import read_training_data
+from stages.training.machine import describe_machine
 from stages.training.preview import Preview
 from stages.training.session import build_trainer, load_trainable_base, refuse_what_cannot_run, train_from
 from stages.training.tracking import TrackWithLive
@@ -61,6 +62,7 @@ def main() -> None:
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
         live.log_metric("rows", len(data.rows), plot=False)
         preview.copy_to(logs / "previews")
+        write_json(logs / "machine.json", describe_machine())
     with replacing(paths.ADAPTER) as adapter:
         adapter.mkdir()
         save_adapter(trainer.model, adapter, manifest.get("repo", manifest["name"]))

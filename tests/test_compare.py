@@ -8,6 +8,8 @@ import pytest
 
 from stages.compare import main
 from stages.core.errors import UserError
+from stages.scoring.rouge import Scores
+from stages.scoring.row_scores import row_score, to_csv
 
 ROOT = Path(__file__).parents[1]
 ROWS = 12
@@ -119,4 +121,71 @@ def test_predictions_of_other_dialogues(compared: Path) -> None:
         dev.write_text(kept, encoding="utf-8")
     assert str(caught.value) == (
         "first: data/predictions/dev.csv: not predicted: dev_99 (rows: 1); run `dvc repro` to predict again"
+    )
+
+
+@pytest.fixture
+def fresh(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone without a cache, whose last two commits, tagged `worse` and `better`, keep the scores of their rows."""
+    run(tmp_path, "git", "clone", "-q", str(repository), "fresh")
+    folder = tmp_path / "fresh"
+    for revision, score in (("worse", 23.5), ("better", 74.25)):
+        keep_scores(folder, score)
+        commit(folder, revision)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def keep_scores(folder: Path, score: float, rows: int = ROWS, analyzer: str = "kiwi") -> None:
+    (folder / "metrics/eval").mkdir(parents=True, exist_ok=True)
+    same = Scores(score, score, score)
+    scores = {"dev": {f"dev_{row}": row_score([REFERENCE], same, same) for row in range(rows)}}
+    (folder / "metrics/eval/rows.csv").write_text(to_csv(scores, analyzer), encoding="utf-8")
+
+
+def commit(folder: Path, tag: str) -> None:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "-q", "-m", tag)
+    run(folder, "git", "tag", tag)
+
+
+def test_two_commits_in_a_clone_that_ran_nothing(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["worse", "better"])
+    _, word, morpheme, test = capsys.readouterr().out.splitlines()
+    assert word.split()[:5] == ["dev", "word", "23.50", "74.25", "+50.75"]
+    assert morpheme.split()[:5] == ["dev", "morpheme", "23.50", "74.25", "+50.75"]
+    assert test == "test            no references"
+    main(["worse", "workspace"])
+    assert capsys.readouterr().out.splitlines()[1].split()[:5] == word.split()[:5]
+
+
+def test_a_run_of_this_clone_beside_the_recorded_one(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The workspace is scored by its predictions, whatever scores it was checked out with."""
+    write_tables(fresh)
+    (fresh / "data/predictions").mkdir()
+    rows = "".join(f"dev_{row},{REFERENCE}\n" for row in range(ROWS))
+    (fresh / "data/predictions/dev.csv").write_text(f"fname,summary\n{rows}", encoding="utf-8")
+    main(["better", "workspace"])
+    assert capsys.readouterr().out.splitlines()[1].split()[:5] == ["dev", "word", "74.25", "100.00", "+25.75"]
+
+
+def test_scores_of_other_dialogues(fresh: Path) -> None:
+    keep_scores(fresh, 50, rows=ROWS + 3)
+    with pytest.raises(UserError) as caught:
+        main(["better", "workspace"])
+    assert str(caught.value) == (
+        "better and workspace: 3 rows of dev are other dialogues, or have other references, in the one than in the "
+        "other, first dev_12; compare runs of the same tables"
+    )
+
+
+def test_scores_by_another_analyzer(fresh: Path) -> None:
+    write_tables(fresh)
+    keep_scores(fresh, 50, analyzer="mecab")
+    commit(fresh, "by_mecab")
+    with pytest.raises(UserError) as caught:
+        main(["by_mecab", "workspace"])
+    assert str(caught.value) == (
+        "by_mecab: its data/predictions/dev.csv is not in DVC's cache; its scores are by mecab, so set "
+        "evaluate.morphemes: mecab in params.yaml"
     )

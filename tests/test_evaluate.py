@@ -9,7 +9,8 @@ from dvclive import Live
 
 from stages.core.errors import UserError
 from stages.core.files import write_json
-from stages.evaluate import main, write_metrics
+from stages.evaluate import main, training_headline, write_metrics
+from stages.scoring.row_scores import from_csv
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -31,6 +32,7 @@ SCORES = {
     "word": HALF,
     "morpheme": HALF,
     "clipped": HALF,
+    "word_clipped": HALF,
     "baselines": {"lead2": {"final": 50.0}, "lead3": {"final": 50.0}, "longest3": {"final": 50.0}},
     "empty": 1,
     "length_ratio": 0.9714,
@@ -47,6 +49,13 @@ SCORES = {
     "by_length": {"0_to_249": {"rows": 2, "final": 50.0}},
     "by_speakers": {"2": {"rows": 2, "final": 50.0}},
 }
+HEADLINE = {
+    "word": {"final": 50.0, "clipped": 50.0},
+    "morpheme": {"final": 50.0, "clipped": 50.0},
+    "repeats": 0.0,
+    "length_ratio": 0.9714,
+}
+MACHINE = {"processor": "AMD family 25 model 17 (AVX2)", "threads": 2, "torch": "2.13.0+cpu"}
 
 
 @pytest.fixture
@@ -62,6 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for step in (12, 24):
             live.step = step
             live.log_metric("train/loss", 24 / step)
+    write_json(tmp_path / "models/training/machine.json", MACHINE)
     return tmp_path
 
 
@@ -71,6 +81,10 @@ def write(path: Path, text: str) -> None:
 
 
 def read_metrics() -> object:
+    return json.loads(Path("metrics/eval/scores.json").read_text(encoding="utf-8"))
+
+
+def read_headline() -> object:
     return json.loads(Path("metrics/eval/metrics.json").read_text(encoding="utf-8"))
 
 
@@ -81,15 +95,37 @@ def files() -> dict[str, bytes]:
 def test_scores_and_curves_are_written(project: Path) -> None:
     main()
     assert read_metrics() == {"dev": SCORES, "test": SCORES}
+    assert read_headline() == {"dev": HEADLINE, "test": HEADLINE}
     assert files().keys() == {
         "metrics/eval/decoding.json",
         "metrics/eval/metrics.json",
         "metrics/eval/report.html",
+        "metrics/eval/rows.csv",
+        "metrics/eval/scores.json",
+        "metrics/train/machine.json",
         "metrics/train/metrics.json",
         "metrics/train/plots/metrics/train/loss.tsv",
     }
     assert files()["metrics/train/plots/metrics/train/loss.tsv"] == b"step\tloss\n12\t2.0\n24\t1.0\n"
-    assert json.loads(files()["metrics/train/metrics.json"]) == {"train": {"loss": 1.0}, "step": 24}
+    assert json.loads(files()["metrics/train/metrics.json"]) == {"train": {"loss": 1.0}}
+    assert json.loads(files()["metrics/train/machine.json"]) == MACHINE
+
+
+def test_the_score_of_each_row_is_kept(project: Path) -> None:
+    write(project / "data/checked/test.csv", NO_REFERENCES)
+    write(project / "data/predictions/test.csv", "fname,summary\ntest_0,가\n")
+    main()
+    scores, analyzer = from_csv(files()["metrics/eval/rows.csv"].decode())
+    assert analyzer == "kiwi"
+    assert list(scores) == ["dev"]
+    found = {fname: (row.word, row.morpheme) for fname, row in scores["dev"].items()}
+    assert found == {"dev_0": (100.0, 100.0), "dev_1": (0.0, 0.0)}
+
+
+def test_the_headline_of_training_is_its_losses_and_the_best_step() -> None:
+    logged = {"train": {"loss": 1.5, "grad_norm": 4.0}, "step": 62, "best": {"step": 42, "eval_loss": 1.8}, "rows": 9}
+    assert training_headline(logged) == {"train": {"loss": 1.5}, "best": {"eval_loss": 1.8, "step": 42}}
+    assert training_headline({"step": 1}) == {}
 
 
 def test_a_second_run_writes_the_same_bytes(project: Path) -> None:
@@ -122,6 +158,7 @@ def test_a_test_table_without_references_is_not_scored(project: Path) -> None:
     write(project / "data/predictions/test.csv", "fname,summary\ntest_0,가\n")
     main()
     assert read_metrics() == {"dev": SCORES}
+    assert read_headline() == {"dev": HEADLINE}
 
 
 def test_test_rows_with_blank_references_are_left_out(project: Path) -> None:

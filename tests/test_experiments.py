@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.clone import Clone
+from tests.clone import CHECKPOINT, Clone
 from tests.fake_openai import FakeOpenAI
+from tests.test_pipeline import STAGES
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +21,15 @@ pytestmark = pytest.mark.slow
 def clone(with_llm: Clone) -> Clone:
     with_llm.restore()
     return with_llm
+
+
+METRICS = [path for stage in STAGES.values() for metric in stage.get("metrics", []) for path in metric]
+"""The files whose numbers DVC prints."""
+
+
+def numbers(value: object) -> int:
+    """How many numbers a metrics file holds."""
+    return sum(map(numbers, value.values())) if isinstance(value, dict) else 1
 
 
 def stages_run(log: str) -> list[str]:
@@ -38,6 +50,23 @@ def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:
     }
     changed = json.loads(clone.run("dvc", "metrics", "diff", "main", "--json").stdout)
     assert "train.loss" in changed["metrics/train/metrics.json"]
+    differences = clone.dvc("metrics", "diff", "main", COLUMNS="120").splitlines()
+    assert 3 < len(differences) < 25
+    assert max(map(len, differences)) <= 120
+    # 2 splits: 2 levels, published and clipped, repeats and length ratio; and training's 2 losses and best step.
+    assert sum(numbers(json.loads(clone.bytes(path))) for path in METRICS) == 2 * 6 + 3
+    table = clone.run("make", "experiments", COLUMNS="120").stdout
+    assert max(map(len, table.splitlines())) <= 120
+    head, workspace, main, rank8 = (line.split() for line in table.splitlines() if re.search(r"\w", line))
+    assert "…" not in table
+    assert set(head) <= {
+        *("Experiment", "State", "dev.morpheme.final", "dev.repeats", "test.morpheme.final", "best.eval_loss"),
+        "lora.r",
+    }
+    assert {"Experiment", "best.eval_loss", "lora.r"} <= set(head)
+    assert (workspace[0], workspace[-1]) == ("workspace", "8")
+    assert (main[0], main[-1]) == ("main", "4")
+    assert (rank8[2], rank8[-1]) == ("[rank8]", "8")
     assert "index.html" in clone.dvc("plots", "diff", "main")
 
 
@@ -98,3 +127,31 @@ def test_the_tables_of_the_competition(clone: Clone) -> None:
     assert submission[0] == ",fname,summary"
     assert submission[1].startswith("0,test_0,")
     assert list(json.loads(clone.bytes("metrics/eval/metrics.json"))) == ["dev"]
+
+
+def test_copies_of_the_repository_find_the_users_own_files(tmp_path: Path) -> None:
+    """Tables, rules and a checkpoint that Git ignores, at the first try: no `dvc add`, no path to be copied."""
+    clone = Clone(tmp_path / "repository")
+    own = clone.folder / "data/raw"
+    for split in ("train", "dev", "test"):
+        shutil.copy(clone.folder / f"data/sample/{split}.csv", own)
+    shutil.copy(clone.folder / "data/rules/denoise.csv", own / "my_rules.csv")
+    shutil.move(clone.folder / CHECKPOINT, own / "checkpoint")
+    clone.edit("models.yaml", {"tiny": {"path": "data/raw/checkpoint"}})
+    settings = ["-S", "data.source=data/raw", "-S", "clean.rules=data/raw/my_rules.csv", "clean", "fetch_model"]
+    log = clone.dvc("exp", "run", "--temp", "-n", "first", *settings)
+    assert stages_run(log) == ["find_inputs", "fetch_model", "ingest", "clean"]
+    assert "data/raw/train.csv: 12 of 80 rows kept" in log
+    assert "rules from data/raw/my_rules.csv" in log
+
+    clone.dvc("exp", "apply", "first")
+    dev = (own / "dev.csv").read_text(encoding="utf-8")
+    (own / "dev.csv").write_text(dev + "dev_99,#Person1#: 네,가,나,다,라\n", encoding="utf-8")
+    clone.dvc("exp", "run", "--queue", "-n", "second", *settings)
+    clone.dvc("queue", "start")
+    assert clone.wait_for_queue().count("Success") == 1
+    log = clone.dvc("queue", "logs", "second")
+    assert stages_run(log) == ["find_inputs", "ingest"]
+    assert "data/raw/dev.csv: 12 of 17 rows kept" in log
+    tracked = clone.git("ls-tree", "-r", "--name-only", "refs/exps/exec/EXEC_APPLY").split()
+    assert [name for name in tracked if name.startswith("data/raw/")] == ["data/raw/.gitkeep"]

@@ -12,6 +12,7 @@ import pytest
 from jinja2 import meta
 from ruamel.yaml import YAML
 
+from stages.core import paths
 from stages.pages.rendering import TEMPLATES, environment
 
 ROOT = Path(__file__).parents[1]
@@ -164,8 +165,14 @@ def test_a_stage_declares_the_parameters_it_reads(name: str) -> None:
 
 
 def test_outputs_are_ignored_by_git_or_kept_in_it() -> None:
-    """An output in DVC's cache is ignored, so that `git add -A` never commits it; one with `cache: false` is not."""
-    for stage in STAGES.values():
+    """An output in DVC's cache is ignored, so that `git add -A` never commits it; one with `cache: false` is not.
+
+    That of `find_inputs` is in neither: DVC's copies of the repository must lack it.
+    """
+    [found] = STAGES["find_inputs"]["outs"]
+    assert found == {paths.INPUTS_FOUND.as_posix(): {"cache": False}}
+    assert subprocess.run(["git", "check-ignore", "-q", *found], cwd=ROOT).returncode == 0
+    for stage in (stage for name, stage in STAGES.items() if name != "find_inputs"):
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             path, options = (out, {}) if isinstance(out, str) else next(iter(out.items()))
             in_git = options.get("cache") is False

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ def test_the_last_run_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(tmp_path / "metrics/eval/metrics.json", {"dev": SCORES})
+    write_json(tmp_path / "metrics/eval/scores.json", {"dev": SCORES})
     main()
     assert (
         capsys.readouterr().out
@@ -37,14 +39,63 @@ adapter      models/adapter
 predictions  data/predictions
 submission   data/submission.csv
 metrics      metrics/eval/metrics.json
+scores       metrics/eval/scores.json
 report       metrics/eval/report.html
 exploration  metrics/figures/explore.html
 """
     )
 
 
+RECORDED = {"processor": "AMD family 25 model 17 (AVX2, AVX-512)", "threads": 2, "torch": "2.13.0+cpu"}
+GPU = {"processor": "NVIDIA H100 80GB HBM3", "torch": "2.13.0+cu130"}
+
+
+@pytest.fixture
+def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a project in a folder of its repository, with a run recorded in Git."""
+    project = tmp_path / "projects/summaries"
+    project.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    write_json(project / "metrics/eval/scores.json", {"dev": SCORES})
+    run_on(RECORDED, "first")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "recorded"]):
+        subprocess.run([*git, *command], check=True)
+    return project
+
+
+def run_on(machine: dict[str, Any], result: str) -> None:
+    write_json(Path("metrics/train/machine.json"), machine)
+    Path("dvc.lock").write_text(result, encoding="utf-8")
+
+
+def test_bytes_of_another_machine_are_explained(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_on(GPU, "second")
+    main()
+    *_, blank, last = capsys.readouterr().out.splitlines()
+    assert blank == ""
+    assert last.startswith(
+        "The committed run was recorded on AMD family 25 model 17 (AVX2, AVX-512), 2 threads, torch 2.13.0+cpu; this "
+        "one ran on NVIDIA H100 80GB HBM3, torch 2.13.0+cu130."
+    )
+    [command] = [part for part in last.split("`") if part.startswith("git")]
+    subprocess.run(command.split(), check=True)
+    assert Path("dvc.lock").read_text(encoding="utf-8") == "first"
+    main()
+    assert "recorded on" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("machine", "result"), [(RECORDED, "second"), (GPU, "first")])
+def test_nothing_is_explained_on_one_kind_of_machine_or_where_bytes_are_the_same(
+    committed: Path, capsys: pytest.CaptureFixture[str], machine: dict[str, Any], result: str
+) -> None:
+    run_on(machine, result)
+    main()
+    assert capsys.readouterr().out.endswith("metrics/figures/explore.html\n")
+
+
 def test_before_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         main()
-    assert str(caught.value) == "metrics/eval/metrics.json: not found; `dvc repro` writes it"
+    assert str(caught.value) == "metrics/eval/scores.json: not found; `dvc repro` writes it"

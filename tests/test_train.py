@@ -128,6 +128,7 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
             "models/adapter/adapter_config.json",
             "models/adapter/adapter_model.safetensors",
             "models/adapter/prompt.json",
+            "models/training/machine.json",
             "models/training/metrics.json",
             *(f"models/training/plots/metrics/{name}.tsv" for name in [*plots, *scores, "eval/loss"]),
             *(f"models/training/previews/step_{step:06d}.md" for step in evaluations),

@@ -13,6 +13,8 @@ MERGED_MODEL = Path("models/merged")
 TRAINING_LOG = Path("models/training")
 """DVCLive's files and the previews."""
 
+INPUTS_FOUND = Path("data/.found")
+"""Says that the tables and rules that params.yaml names are within reach."""
 INGESTED = Path("data/ingested")
 CLEAN = Path("data/clean")
 CHECKED = Path("data/checked")
@@ -38,12 +40,18 @@ AUGMENTATION_METRICS = Path("metrics/data/augmentation.json")
 DATA_PLOTS = Path("metrics/data/plots")
 EXPLORATION = Path("metrics/figures/explore.html")
 TRAIN_METRICS = Path("metrics/train")
+MACHINE = Path("metrics/train/machine.json")
+"""The kind of machine that trained."""
 SPEED = Path("metrics/train/speed.json")
 DECODING = Path("metrics/eval/decoding.json")
 """The decoding settings that `tune_decoding` chose, and all that it tried."""
 DECODING_POINTS = Path("metrics/eval/decoding")
 POSTPROCESS_EFFECTS = Path("metrics/eval/postprocess.json")
 EVAL_METRICS = Path("metrics/eval/metrics.json")
+"""The headline, which DVC compares."""
+EVAL_SCORES = Path("metrics/eval/scores.json")
+"""All that is measured, the headline included."""
+ROW_SCORES = Path("metrics/eval/rows.csv")
 REPORT = Path("metrics/eval/report.html")
 
 

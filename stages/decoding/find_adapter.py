@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from dvc.scm import RevError
-
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import replacing
 from stages.core.paths import partial_folder, project_root
+from stages.core.revisions import open_revision
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -28,14 +25,14 @@ def find_adapter(name: str) -> Path:
             raise UserError(f"params.yaml: decoding.ensemble: {name} holds no {WEIGHTS}; name an adapter's folder")
         return folder
     try:
-        revision = DVCFileSystem(str(project_root()), rev=name)
-        target: Path = partial_folder() / "adapters" / revision.repo.get_rev()[:16]
+        revision = open_revision(name)
+        target: Path = partial_folder() / "adapters" / revision.commit[:16]
         if not target.is_dir():
             with replacing(target) as temporary:
-                revision.get(paths.ADAPTER.as_posix(), str(temporary), recursive=True)
+                revision.copy(paths.ADAPTER, temporary)
                 if not (temporary / WEIGHTS).is_file():
                     raise FileNotFoundError(WEIGHTS)
-    except (RevError, DvcException, FileNotFoundError):
+    except (LookupError, FileNotFoundError):
         raise UserError(
             f"params.yaml: decoding.ensemble: {name!r} has no adapter here; name a folder, or an experiment of "
             "`dvc exp show` whose outputs are in the cache"

@@ -11,17 +11,18 @@ adapter      models/adapter
 predictions  data/predictions
 submission   data/submission.csv
 metrics      metrics/eval/metrics.json
+scores       metrics/eval/scores.json
 report       metrics/eval/report.html
 exploration  metrics/figures/explore.html"""
 
 
-def summary_table(metrics: dict[str, Any]) -> str:
-    """Write the contents of metrics/eval/metrics.json as text.
+def summary_table(scores: dict[str, Any]) -> str:
+    """Write the contents of metrics/eval/scores.json as text.
 
     The columns `word` and `morpheme` are the mean of ROUGE-1, ROUGE-2 and ROUGE-L, and R-1, R-2 and R-L are
     those at morpheme level. A split that has no scores has no references.
     """
-    return "\n\n".join([*(_split_table(split, metrics.get(split)) for split in SPLITS), _FILES])
+    return "\n\n".join([*(_split_table(split, scores.get(split)) for split in SPLITS), _FILES])
 
 
 def _split_table(split: str, scores: dict[str, Any] | None) -> str:

@@ -32,6 +32,7 @@ class ScoredRow:
     word: Scores
     morpheme: Scores
     clipped: Scores
+    word_clipped: Scores
     findings: Mapping[str, Sequence[str]]
 
 
@@ -43,16 +44,18 @@ def score_rows(
     topics: Sequence[str],
     morphemes: Scorer,
 ) -> list[ScoredRow]:
-    """Score and check each summary; `clipped` is at morpheme level too."""
+    """Score and check each summary; `clipped` is at morpheme level, `word_clipped` at word level."""
+    words_alone = Scorer(words)
     columns = zip(
         fnames,
         dialogues,
         references,
         summaries,
         topics,
-        Scorer(words).rows(summaries, references),
+        words_alone.rows(summaries, references),
         morphemes.rows(summaries, references),
         morphemes.rows(summaries, references, clipped),
+        words_alone.rows(summaries, references, clipped),
         map(found, summaries, dialogues, references),
         strict=True,
     )
@@ -72,6 +75,7 @@ def measure(rows: Sequence[ScoredRow], baselines: Mapping[str, Sequence[Scores]]
         "word": with_interval([row.word for row in rows]),
         "morpheme": with_interval([row.morpheme for row in rows]),
         "clipped": with_interval([row.clipped for row in rows]),
+        "word_clipped": with_interval([row.word_clipped for row in rows]),
         "baselines": {name: {"final": mean(scores).rounded()["final"]} for name, scores in baselines.items()},
         "empty": sum(not summary.strip() for summary in summaries),
         "length_ratio": round(length_ratio(summaries, references), 4),
@@ -79,6 +83,21 @@ def measure(rows: Sequence[ScoredRow], baselines: Mapping[str, Sequence[Scores]]
         "checks": {name: round(100 * failed[name] / len(rows), 4) for name in CHECKS},
         "by_length": group_metrics(by_length(rows)),
         "by_speakers": group_metrics(by_speakers(rows)),
+    }
+
+
+def headline(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What to compare runs by, of what `measure` found in a split.
+
+    Returns:
+        For each level `final` as published and with clipped counts; the percentage of rows that hold the same three
+        words twice; and the characters of the summaries for each one of the references.
+    """
+    return {
+        "word": {"final": measured["word"]["final"], "clipped": measured["word_clipped"]["final"]},
+        "morpheme": {"final": measured["morpheme"]["final"], "clipped": measured["clipped"]["final"]},
+        "repeats": measured["checks"]["repeats"],
+        "length_ratio": measured["length_ratio"],
     }
 
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from stages.scoring.rouge import Scorer, Scores
-from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_topic_word, measure, score_rows
+from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_topic_word, headline, measure, score_rows
 
 
 def row(length: int = 30, speakers: int = 2, topic: str = "", final: float = 50.0) -> ScoredRow:
     dialogue = "\n".join(f"#Person{n + 1}#: 네" for n in range(speakers)).ljust(length, "네")
     scores = Scores(final, final, final)
-    return ScoredRow("dev_0", dialogue, ["네"], "네", topic, scores, scores, scores, {})
+    return ScoredRow("dev_0", dialogue, ["네"], "네", topic, scores, scores, scores, scores, {})
 
 
 def test_rows_are_scored_at_both_levels_and_checked() -> None:
@@ -24,6 +24,8 @@ def test_rows_are_scored_at_both_levels_and_checked() -> None:
     assert scored.word.rouge1 == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
     assert scored.morpheme.rouge1 == pytest.approx(100 * (4 / 6 + 4 / 7) / 2)
     assert scored.clipped.rouge1 == pytest.approx(100 * (4 / 6 + 4 / 7) / 2)
+    # "가 나 12" beside "가 나" and "가 나 다": 2 of 3 and 2, then 2 of 3 and 3.
+    assert scored.word_clipped.rouge1 == pytest.approx(100 * (4 / 5 + 4 / 6) / 2)
     assert scored.findings == {"invented": ["12"]}
     assert scored.topic == "대답"
 
@@ -54,6 +56,7 @@ def test_metrics_of_a_split() -> None:
         "word": mean,
         "morpheme": mean,
         "clipped": mean,
+        "word_clipped": mean,
         "baselines": {"lead2": {"final": 2.5}},
         "empty": 0,
         "length_ratio": 1.0,
@@ -72,6 +75,27 @@ def test_metrics_of_a_split() -> None:
         ),
         "by_length": {"0_to_249": {"rows": 1, "final": 40.0}, "600_or_more": {"rows": 1, "final": 60.0}},
         "by_speakers": {"2": {"rows": 2, "final": 50.0}},
+    }
+
+
+def test_repetition_counts_where_counts_are_clipped() -> None:
+    (scored,) = score_rows(
+        ["dev_0"], ["#Person1#: 네."], [["가 나"]], ["가 나 가 나"], [""], Scorer(lambda texts: list(texts))
+    )
+    assert scored.word.rouge1 == scored.morpheme.rouge1 == pytest.approx(100)
+    assert scored.word_clipped.rouge1 == scored.clipped.rouge1 == pytest.approx(100 * 4 / 6)
+
+
+def test_the_headline_of_a_split() -> None:
+    word, morpheme, clipped, word_clipped = (Scores(level, level, level) for level in (20.0, 40.0, 30.0, 10.0))
+    scores = word, morpheme, clipped, word_clipped
+    found = {"repeats": ["네 네 네"]}
+    one = ScoredRow("dev_0", "#Person1#: 네", ["네 네"], "네 네 네 네", "", *scores, found)
+    assert headline(measure([one], {})) == {
+        "word": {"final": 20.0, "clipped": 10.0},
+        "morpheme": {"final": 40.0, "clipped": 30.0},
+        "repeats": 100.0,
+        "length_ratio": 2.3333,
     }
 
 

@@ -1,0 +1,47 @@
+"""Find the tables and rules that params.yaml names, in the repository or in DVC's copy of it.
+
+    python -m stages.find_inputs
+
+`dvc exp run --queue` and `--temp` run in a copy that has only what Git tracks. There, files of the user's own are
+linked to from where the stages after this one read them, so that DVC hashes them as it does in the repository. The
+output is always the same, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.core import paths
+from stages.core.errors import UserError, run_stage
+from stages.core.files import write_text
+from stages.core.params import load_params
+
+SPLITS = ("train", "dev", "test")
+
+
+def find(path: Path, root: Path, remedy: str) -> None:
+    """Make sure that there is a file at `path`; one that only the repository has is linked to.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.exists():
+        return
+    original = root / path
+    if not original.is_file():
+        raise UserError(f"{path}: not found; {remedy}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(original)
+
+
+def main() -> None:
+    params = load_params()
+    root = paths.project_root()
+    for split in SPLITS:
+        find(Path(params.data.source) / f"{split}.csv", root, "put the table there or set data.source to its folder")
+    find(Path(params.clean.rules), root, "set clean.rules to a table of rules")
+    write_text(paths.INPUTS_FOUND, "tables and rules\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

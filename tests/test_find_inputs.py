@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.core.errors import UserError
+from stages.find_inputs import main
+from tests.tiny_project import ROOT, configure
+
+SPLITS = ("train", "dev", "test")
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a copy of a repository, as DVC makes it for a queued experiment."""
+    repository, folder = tmp_path / "repository", tmp_path / "repository/.dvc/tmp/exps/tmp1"
+    for split in SPLITS:
+        write(repository / f"data/raw/{split}.csv", f"own {split}")
+    write(repository / "rules/own.csv", "own rules")
+    for tracked in ("data/sample/train.csv", "data/sample/dev.csv", "data/sample/test.csv", "data/rules/denoise.csv"):
+        write(folder / tracked, "tracked")
+    shutil.copy(ROOT / "params.yaml", folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    return folder
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_the_users_files_are_read_where_they_are(copy: Path) -> None:
+    configure(data={"source": "data/raw"}, clean={"rules": "rules/own.csv"})
+    main()
+    assert {split: Path(f"data/raw/{split}.csv").read_text() for split in SPLITS} == {
+        split: f"own {split}" for split in SPLITS
+    }
+    assert Path("rules/own.csv").read_text() == "own rules"
+    write(copy.parents[3] / "data/raw/dev.csv", "changed")
+    assert Path("data/raw/dev.csv").read_text() == "changed"
+
+
+def test_a_folder_beside_the_repository(copy: Path) -> None:
+    for split in SPLITS:
+        write(copy.parents[4] / f"tables/{split}.csv", "beside")
+    configure(data={"source": "../tables"})
+    main()
+    assert Path("../tables/train.csv").read_text() == "beside"
+
+
+def test_files_that_git_tracks_are_those_of_the_copy(copy: Path) -> None:
+    main()
+    assert not any(path.is_symlink() for path in copy.rglob("*"))
+    assert Path("data/.found").read_text() == "tables and rules\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"data": {"source": "data/none"}},
+            "data/none/train.csv: not found; put the table there or set data.source to its folder",
+        ),
+        ({"clean": {"rules": "none.csv"}}, "none.csv: not found; set clean.rules to a table of rules"),
+    ],
+)
+def test_a_file_that_is_nowhere(copy: Path, settings: dict[str, dict[str, str]], message: str) -> None:
+    configure(**settings)
+    with pytest.raises(UserError) as caught:
+        main()
+    assert str(caught.value) == message
+    assert not Path("data/.found").exists()
