@@ -1,4 +1,4 @@
-"""The kinds of noise that a page on the data counts, before cleaning and after: those of rules and steps, by what one sees.
+"""The kinds of noise that a page on the data counts, before cleaning and after: of rules and steps, by what one sees.
 
 Counted apart from what the rules replace, so that a page shows what they leave.
 """
