@@ -361,7 +361,8 @@ def test_unknown_model_is_one_line(workspace: Workspace, server: FakeOpenAI) -> 
     process = workspace.run("paraphrase")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (
-        f"error: augment.llm.model = 'solar-pro2': not found at {server.base_url} (404); check both"
+        f"error: augment.llm.model = 'solar-pro2': not found at {server.base_url} (404); check both; "
+        "the server says: The model solar-pro2 does not exist"
     )
     assert "Traceback" not in process.stderr
     assert not (workspace.folder / OUTPUT).exists()
@@ -371,7 +372,8 @@ def test_refused_key_is_one_line_that_does_not_quote_it(workspace: Workspace, se
     process = workspace.run("paraphrase", UPSTAGE_API_KEY="up_wrong")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (
-        f"error: augment.llm.base_url = {server.base_url!r}: the key in UPSTAGE_API_KEY is refused (401); check .env"
+        f"error: augment.llm.base_url = {server.base_url!r}: the key in UPSTAGE_API_KEY is refused (401); check .env; "
+        "the server says: Incorrect API key provided: Bearer ***"
     )
     assert "Traceback" not in process.stderr
     assert "up_wrong" not in process.stdout + process.stderr
