@@ -170,7 +170,7 @@ def workspace(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def run(workspace: Workspace, server: FakeOpenAI, caplog: pytest.LogCaptureFixture) -> Run:
     """Run the stage for n rows; returns its last message, its table and its answers."""
-    caplog.set_level(logging.INFO, "stages.paraphrase")
+    caplog.set_level(logging.INFO, "stages")
 
     def go(n: int) -> tuple[str, str, str]:
         workspace.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": n})

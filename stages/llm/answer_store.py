@@ -88,7 +88,8 @@ class Answers:
     """The answers in a file, by the key of their request; each new one is appended as it arrives.
 
     Several processes may use one file: each keeps what the others add, and where two answer the same request, the
-    first answer stays, except that anything takes the place of a refusal. What a process knows of them is on disk too, so that memory does not grow with their number.
+    first answer stays, except that anything takes the place of a refusal. What a process knows of them is on disk too,
+    so that memory does not grow with their number.
     """
 
     def __init__(self, path: Path) -> None:

@@ -281,9 +281,9 @@ def _text(content: str | list[Any] | None) -> str:
     """The text of an answer, which may come in parts; what is no text, such as a model's thoughts, is left out."""
     if not isinstance(content, list):
         return content or ""
-    thoughts = ("thinking", "reasoning")
-    parts = [part.get("text") if isinstance(part, dict) and part.get("type") not in thoughts else part for part in content]
-    return "".join(part for part in parts if isinstance(part, str))
+    parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+    texts = [part.get("text") for part in parts if part.get("type") not in ("thinking", "reasoning")]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _refusal(message: _Message) -> str:

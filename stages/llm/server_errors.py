@@ -42,7 +42,7 @@ FILTER_WORDS = (
     r"\b(input|prompt|request|content|message|text)s? (is|are|was|were|has been|have been|got) "
     r"(flagged|filtered|blocked)|유해|부적절|콘텐츠 (정책|필터)"
 )
-LENGTH_NAMES = r"context.?(length|window|size)|string_above_max|(?<!tokens_)too_?(long|large)|tokens_limit_reached|payload_too_large"
+LENGTH_NAMES = r"context.?(length|window|size)|string_above_max|(?<!tokens_)too_?(long|large)|tokens_limit_reached"
 LENGTH_WORDS = (
     r"context.{0,12}(length|size|window|limit)|maximum (input|prompt) |(input|prompt) (length|size)|"
     r"\b(input|prompt|request|message|text|content)s?( tokens)? (is |are |was |were )?too (long|large|many)|"
@@ -110,8 +110,8 @@ class ServerError:
 
 
 def read_error(body: str, status: int = 200) -> ServerError:
-    """Read an error from the body of a reply, whatever its form: JSON as OpenAI, Azure, vLLM, FastAPI, Google and others
-    write it, a page of HTML, or plain text.
+    """Read an error from the body of a reply, whatever its form: JSON as OpenAI, Azure, vLLM, FastAPI, Google and
+    others write it, a page of HTML, or plain text.
 
     Args:
         status: the reply's; where it is 200, the error's own number counts, or one for its name, or else 500.
