@@ -168,18 +168,20 @@ def _words(error: dict[str, Any]) -> str:
     for key in SPOKEN:
         words = error.get(key)
         if isinstance(words, str) and words.strip() and _decoded(words) is words:
-            place = ".".join(map(str, error["loc"])) if isinstance(error.get("loc"), list) else ""
-            return f"{place}: {words}" if place else words
+            return f"{_place(error)}: {words}" if _place(error) else words
     reasons = error.get("reasons")  # OpenRouter's, of its moderation
     return ", ".join(map(str, reasons)) if isinstance(reasons, list) else ""
 
 
 def _param(error: dict[str, Any]) -> str:
-    place = error.get("loc")  # FastAPI's
-    if isinstance(place, list):
-        return ".".join(str(part) for part in place if part != "body")
-    param = error.get("param") or error.get("parameter")
+    param = _place(error) or error.get("param") or error.get("parameter")
     return param if isinstance(param, str) else ""
+
+
+def _place(error: dict[str, Any]) -> str:
+    """The place in the request that FastAPI names."""
+    place = error.get("loc")
+    return ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
 
 
 def _is_name(value: Any) -> bool:
