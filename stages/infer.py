@@ -25,15 +25,15 @@ from stages.decoding.find_adapter import find_adapter
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
 from stages.decoding.predict import Prediction, predict_all, shaping
-from stages.decoding.resume_log import Journal, journal_for
+from stages.decoding.resume_log import ResumeLog, resume_log_for
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings
 
 TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
 
-def journal(params: Params, settings: DecodingSettings, ensemble: list[Path], split: Split) -> Journal:
-    """The journal of a split's answers."""
+def resume_log(params: Params, settings: DecodingSettings, ensemble: list[Path], split: Split) -> ResumeLog:
+    """The log of a split's answers."""
     files = [paths.MANIFEST, TABLES[split], *stage_sources("infer")]
     for folder in (paths.ADAPTER, *ensemble):
         files += sorted(path for path in folder.iterdir() if path.is_file())
@@ -45,7 +45,7 @@ def journal(params: Params, settings: DecodingSettings, ensemble: list[Path], sp
         "search": asdict(settings),
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return journal_for(settings_of_run, files, device)
+    return resume_log_for(settings_of_run, files, device)
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     ensemble = [find_adapter(name) for name in params.decoding.ensemble]
     writers = load_writers(params.decoding, params.quantization, ensemble)
     tables = {split: read_table(path, split) for split, path in TABLES.items()}
-    journals = {split: journal(params, settings, ensemble, split) for split in tables}
+    logs = {split: resume_log(params, settings, ensemble, split) for split in tables}
     answers: dict[Split, list[Prediction]] = {}
     for split, table in tables.items():
         answers[split] = predict_all(
@@ -64,7 +64,7 @@ def main() -> None:
             params.decoding,
             params.seed,
             split,
-            journals[split],
+            logs[split],
         )
     names = params.decoding.postprocess
     predictions = {
@@ -79,7 +79,7 @@ def main() -> None:
             write_table(frame, folder / f"{split}.csv")
     write_submission(predictions["test"], predictions["test"]["fname"], paths.SUBMISSION, params.data.submission_index)
     write_json(paths.POSTPROCESS_EFFECTS, {"dev": rule_effects(answers["dev"], references(tables["dev"]), names)})
-    for each in journals.values():
+    for each in logs.values():
         each.remove()
 
 

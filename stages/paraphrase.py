@@ -13,18 +13,17 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from stages.augment.answer_rows import Generated, Rejection, outcome, sift, write_outputs
-from stages.augment.novelty import Novelty
-from stages.augment.privacy import refuse_personal_data
+from stages.augment.answer_rows import Generated
+from stages.augment.generate import Method, generate
 from stages.augment.quality_gate import require_faithful, require_kept, require_korean, require_length
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.params import Quality, load_params
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
-from stages.llm.answer_store import Answers, Message
-from stages.llm.ask import ask, is_dry_run, plan
+from stages.llm.answer_store import Message
+from stages.llm.ask import is_dry_run
 
 INSTRUCTION = """\
 당신은 한국어 일상 대화를 다루는 숙련된 작가입니다.
@@ -83,46 +82,30 @@ def rewritten(origin: Row, new: Generated, quality: Quality) -> Row:
     }
 
 
-def keep_good(
-    origins: Sequence[Row], texts: Iterable[str | None], quality: Quality, novelty: Novelty
-) -> tuple[list[Row], list[Rejection]]:
-    """Sort the answers for the origins into rows to use and rejected ones."""
-
-    def to_row(origin: Row, new: Generated) -> Row:
-        row = rewritten(origin, new, quality)
-        novelty.take(row, origin["fname"])
-        return row
-
-    return sift(origins, texts, to_row, origin=lambda row: row["fname"])
+PARAPHRASE = Method[Row](
+    stage="paraphrase",
+    table=paths.PARAPHRASES,
+    answers=paths.PARAPHRASE_ANSWERS,
+    fields=["dialogue", "summary"],
+    conversation=conversation,
+    sent=lambda row: [(row["fname"], row[column]) for column in ("dialogue", "summary")],
+    origin=lambda row: row["fname"],
+    row=rewritten,
+    rewrites=True,
+)
 
 
 def main() -> None:
     dry_run = is_dry_run("paraphrase")
     params = load_params()
-    n, settings = params.augment.paraphrase.n, params.augment.llm
+    n = params.augment.paraphrase.n
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     origins = choose(train.to_dict("records"), n, params.seed)
     if n == 0:
         log.info(NOTHING)
     elif len(origins) < n:
         log.info("paraphrase: n is %d, all %d training rows are taken", n, len(origins))
-    sent = [(row["fname"], row[column]) for row in origins for column in ("dialogue", "summary")]
-    refuse_personal_data(paths.TRAIN, sent, settings)
-    conversations = [conversation(row) for row in origins]
-    answers = Answers(paths.PARAPHRASE_ANSWERS)
-    if dry_run:
-        print(plan("paraphrase", conversations, settings, answers))
-        return
-
-    rows: list[Row] = []
-    rejections: list[Rejection] = []
-    if origins:
-        texts = ask("paraphrase", conversations, settings, answers, ["dialogue", "summary"])
-        novelty = Novelty.of_tables(paths.CHECKED, params.augment.quality)
-        rows, rejections = keep_good(origins, texts, params.augment.quality, novelty)
-        log.info("paraphrase: %s", outcome(len(rows), rejections))
-    write_outputs(paths.PARAPHRASES, rows, rejections, answers.usage().metrics(settings))
-    answers.save()
+    generate(PARAPHRASE, origins, params.augment.llm, params.augment.quality, dry_run)
 
 
 if __name__ == "__main__":

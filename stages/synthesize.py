@@ -12,21 +12,20 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.augment.answer_rows import Generated, Rejection, outcome, sift, write_outputs
-from stages.augment.novelty import Novelty
-from stages.augment.privacy import refuse_personal_data
+from stages.augment.answer_rows import Generated
+from stages.augment.generate import Method, generate
 from stages.augment.quality_gate import Rejected, require_faithful, require_korean, require_length
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.params import Quality, Synthesize, load_params
 from stages.corpus.dialogue import parse_turns, speakers
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
-from stages.llm.answer_store import Answers, Message
-from stages.llm.ask import ask, is_dry_run, plan
+from stages.llm.answer_store import Message
+from stages.llm.ask import is_dry_run
 
 INSTRUCTION = """\
 당신은 한국어 일상 대화를 다루는 숙련된 작가입니다.
@@ -77,32 +76,32 @@ def draw(rows: Sequence[Row], index: int, settings: Synthesize, seed: int) -> Di
     )
 
 
-def conversation(plan: DialogueBrief) -> list[Message]:
+def conversation(brief: DialogueBrief) -> list[Message]:
     """The messages that ask for a new dialogue: each example is a question, without a style, with its answer."""
     messages = [{"role": "system", "content": INSTRUCTION}]
-    for row in plan.examples:
+    for row in brief.examples:
         question = {"topic": row["topic"], "turns": len(parse_turns(row["dialogue"]))}
         answer = {name: row[name] for name in SHOWN}
         messages += [_message("user", question), _message("assistant", answer)]
-    wanted = {"topic": plan.topic, "turns": plan.turns, "style": plan.style}
+    wanted = {"topic": brief.topic, "turns": brief.turns, "style": brief.style}
     return [*messages, _message("user", wanted)]
 
 
-def sent(plan: DialogueBrief) -> list[tuple[str, str]]:
+def sent(brief: DialogueBrief) -> list[tuple[str, str]]:
     """The texts of training rows that a request holds, each with its row's fname."""
-    shown = [(row["fname"], row[column]) for row in plan.examples for column in SHOWN]
-    return [(plan.lender, plan.topic), *shown]
+    shown = [(row["fname"], row[column]) for row in brief.examples for column in SHOWN]
+    return [(brief.lender, brief.topic), *shown]
 
 
 def _message(role: str, content: dict[str, Any]) -> Message:
     return {"role": role, "content": json.dumps(content, ensure_ascii=False)}
 
 
-def written(plan: DialogueBrief, new: Generated, quality: Quality) -> Row:
+def written(brief: DialogueBrief, new: Generated, quality: Quality) -> Row:
     """Make the row of an answer.
 
     Raises:
-        Rejected: it is not what the plan asks for, or its summary is not true to it.
+        Rejected: it is not what the brief asks for, or its summary is not true to it.
     """
     require_korean(new.dialogue, new.summary, quality)
     tags = speakers(new.dialogue)
@@ -110,34 +109,34 @@ def written(plan: DialogueBrief, new: Generated, quality: Quality) -> Row:
         raise Rejected("one speaker alone")
     if set(tags) != {f"#Person{number}#" for number in range(1, len(tags) + 1)}:
         raise Rejected("speakers are not numbered from 1 on")
-    require_length("dialogue", len(parse_turns(new.dialogue)), plan.turns, quality)
+    require_length("dialogue", len(parse_turns(new.dialogue)), brief.turns, quality)
     require_faithful(new.dialogue, new.summary)
     return {
-        "fname": plan.fname,
+        "fname": brief.fname,
         "dialogue": new.dialogue,
         "summary": new.summary,
-        "topic": new.topic or plan.topic,
+        "topic": new.topic or brief.topic,
         "source": "synthetic",
     }
 
 
-def keep_good(
-    plans: Sequence[DialogueBrief], texts: Iterable[str | None], quality: Quality, novelty: Novelty
-) -> tuple[list[Row], list[Rejection]]:
-    """Sort the answers for the plans into rows to use and rejected ones."""
-
-    def to_row(plan: DialogueBrief, new: Generated) -> Row:
-        row = written(plan, new, quality)
-        novelty.take(row, origin=plan.fname)
-        return row
-
-    return sift(plans, texts, to_row, origin=lambda plan: plan.lender)
+SYNTHESIZE = Method[DialogueBrief](
+    stage="synthesize",
+    table=paths.SYNTHETIC,
+    answers=paths.SYNTHESIZE_ANSWERS,
+    fields=SHOWN,
+    conversation=conversation,
+    sent=sent,
+    origin=lambda brief: brief.lender,
+    row=written,
+    others=[paths.PARAPHRASES],
+)
 
 
 def main() -> None:
     dry_run = is_dry_run("synthesize")
     params = load_params()
-    wanted, settings = params.augment.synthesize, params.augment.llm
+    wanted = params.augment.synthesize
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     if wanted.n == 0:
         log.info(NOTHING)
@@ -147,23 +146,8 @@ def main() -> None:
             f"{paths.CHECKED / 'train.csv'}; lower it, or raise data.limit"
         )
     examples = train.to_dict("records")
-    plans = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
-    refuse_personal_data(paths.TRAIN, (pair for drawn in plans for pair in sent(drawn)), settings)
-    conversations = [conversation(drawn) for drawn in plans]
-    answers = Answers(paths.SYNTHESIZE_ANSWERS)
-    if dry_run:
-        print(plan("synthesize", conversations, settings, answers))
-        return
-
-    rows: list[Row] = []
-    rejections: list[Rejection] = []
-    if plans:
-        texts = ask("synthesize", conversations, settings, answers, SHOWN)
-        novelty = Novelty.of_tables(paths.CHECKED, params.augment.quality, paths.PARAPHRASES)
-        rows, rejections = keep_good(plans, texts, params.augment.quality, novelty)
-        log.info("synthesize: %s", outcome(len(rows), rejections))
-    write_outputs(paths.SYNTHETIC, rows, rejections, answers.usage().metrics(settings))
-    answers.save()
+    briefs = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
+    generate(SYNTHESIZE, briefs, params.augment.llm, params.augment.quality, dry_run)
 
 
 if __name__ == "__main__":

@@ -58,12 +58,12 @@ class FakeOpenAI:
     """Answers `/v1/chat/completions` while its `with` block lasts, and remembers what it was asked.
 
     Args:
-        answer: makes the answer to a request's messages.
+        answer: makes the answer to a request's messages, or what comes in its place.
         delay: seconds before an answer, by the number of the request.
     """
 
     def __init__(
-        self, answer: Callable[[Messages], str] = obedient, delay: Callable[[int], float] = lambda number: 0.0
+        self, answer: Callable[[Messages], str | Fault] = obedient, delay: Callable[[int], float] = lambda number: 0.0
     ) -> None:
         self.answer = answer
         self.delay = delay
@@ -144,7 +144,8 @@ class FakeOpenAI:
             return _error(401, f"Incorrect API key provided: {authorization}")
         if body["model"] != self.model:
             return _error(404, f"The model {body['model']} does not exist")
-        return completion(self.answer(body["messages"]))
+        answer = self.answer(body["messages"])
+        return answer if isinstance(answer, Fault) else completion(answer)
 
 
 def completion(text: str, finish_reason: str = "stop", usage: tuple[int, int] | None = (1, 1)) -> Fault:

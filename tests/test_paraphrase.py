@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from stages.augment.quality_gate import Rejected
 from stages.core.params import Quality
 from stages.corpus.tables import Row
 from stages.paraphrase import NOTHING, choose, main, rewritten
-from tests.fake_openai import KEY, FakeOpenAI, Messages, Workspace, obedient
+from tests.fake_openai import KEY, ROOT, FakeOpenAI, Fault, Messages, Workspace, obedient
 
 OUTPUT = "data/augmented/paraphrase.csv"
 REJECTED = "data/augmented/paraphrase.rejected.csv"
@@ -183,7 +184,7 @@ def workspace(tmp_path: Path, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def run(workspace: Workspace, server: FakeOpenAI, caplog: pytest.LogCaptureFixture) -> Run:
     """Run the stage for n rows; returns its last message, its table and its answers."""
-    caplog.set_level(logging.INFO, "stages.paraphrase")
+    caplog.set_level(logging.INFO, "stages")
 
     def go(n: int) -> tuple[str, str, str]:
         workspace.set_params({"augment.llm.base_url": server.base_url, "augment.paraphrase.n": n})
@@ -303,6 +304,63 @@ def test_what_is_not_new_is_rejected_and_kept_with_the_reason(
     ]
 
 
+def test_row_that_the_server_refuses_is_rejected_in_its_words(
+    workspace: Workspace, server: FakeOpenAI, run: Run
+) -> None:
+    filtered = Fault(400, (ROOT / "tests/data/llm_errors/400_content_filter.json").read_text(encoding="utf-8"))
+    long = Fault(400, '{"object": "error", "message": "This model\'s maximum context length is 9 tokens", "code": 400}')
+    refused = {"김밥": filtered, "된장찌개": long}
+
+    def answer(messages: Messages) -> str | Fault:
+        fault = (fault for food, fault in refused.items() if food in messages[-1]["content"])
+        return next(fault, None) or obedient(messages)
+
+    server.answer = answer
+    told = "paraphrase: 2 of 4 answers kept; rejected: 1 refused as too long, 1 refused by a content filter"
+    first = run(4)
+    assert first[0] == told
+    assert workspace.read(REJECTED) == (
+        "method,origin,reason,dialogue,summary\n"
+        "paraphrase,train_0,refused by a content filter,"
+        "The response was filtered due to the prompt triggering the content management policy.,\n"
+        "paraphrase,train_2,refused as too long,This model's maximum context length is 9 tokens,\n"
+    )
+    (workspace.folder / ".env").unlink()
+    assert run(4) == first
+    assert len(server.requests) == 4
+
+
+def test_refusal_of_the_model_is_rejected_in_its_words(workspace: Workspace, server: FakeOpenAI, run: Run) -> None:
+    message = {"content": None, "refusal": "못 합니다."}
+    server.faults.append(Fault(200, json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})))
+    server.delay = lambda number: 0.2 if number == 1 else 0.0
+    assert run(2)[0] == "paraphrase: 1 of 2 answers kept; rejected: 1 refused by the model"
+    assert "refused by the model,못 합니다.," in workspace.read(REJECTED)
+    assert run(2)[0] == "paraphrase: 1 of 2 answers kept; rejected: 1 refused by the model"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_decomposed_answers_are_composed_and_counted_those_of_earlier_runs_too(
+    workspace: Workspace, server: FakeOpenAI, run: Run, caplog: pytest.LogCaptureFixture, escaped: bool
+) -> None:
+    composed = run(2)
+    (workspace.folder / ANSWERS).unlink()
+
+    def answer(messages: Messages) -> str:
+        value = json.loads(obedient(messages))
+        return json.dumps({name: unicodedata.normalize("NFD", value[name]) for name in value}, ensure_ascii=escaped)
+
+    server.answer = answer
+    for _ in range(2):
+        caplog.clear()
+        message, table, answers = run(2)
+        assert (message, table) == composed[:2]
+        assert answers != composed[2]  # the file keeps what the model wrote
+        assert "paraphrase: 2 answers with decomposed characters, read as composed ones (NFC)" in caplog.messages
+    assert len(server.requests) == 4
+
+
 PHONE = "010-1234-5678"
 
 
@@ -374,7 +432,8 @@ def test_unknown_model_is_one_line(workspace: Workspace, server: FakeOpenAI) -> 
     process = workspace.run("paraphrase")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (
-        f"error: augment.llm.model = 'solar-pro2': not found at {server.base_url} (404); check both"
+        f"error: augment.llm.model = 'solar-pro2': not found at {server.base_url} (404); check both; "
+        "the server says: The model solar-pro2 does not exist"
     )
     assert "Traceback" not in process.stderr
     assert not (workspace.folder / OUTPUT).exists()
@@ -384,7 +443,8 @@ def test_refused_key_is_one_line_that_does_not_quote_it(workspace: Workspace, se
     process = workspace.run("paraphrase", UPSTAGE_API_KEY="up_wrong")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (
-        f"error: augment.llm.base_url = {server.base_url!r}: the key in UPSTAGE_API_KEY is refused (401); check .env"
+        f"error: augment.llm.base_url = {server.base_url!r}: the key in UPSTAGE_API_KEY is refused (401); check .env; "
+        "the server says: Incorrect API key provided: Bearer ***"
     )
     assert "Traceback" not in process.stderr
     assert "up_wrong" not in process.stdout + process.stderr

@@ -162,7 +162,7 @@ def stage_settings() -> Synthesize:
 @pytest.fixture
 def run(workspace: Workspace, server: FakeOpenAI, caplog: pytest.LogCaptureFixture) -> Run:
     """Run the stage for n dialogues; returns its last message, its table and its answers."""
-    caplog.set_level(logging.INFO, "stages.synthesize")
+    caplog.set_level(logging.INFO, "stages")
 
     def go(n: int) -> tuple[str, str, str]:
         workspace.set_params({"augment.llm.base_url": server.base_url, "augment.synthesize.n": n})

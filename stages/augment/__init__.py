@@ -1,5 +1,5 @@
-"""What makes a generated row fit to train on: quality, novelty, privacy, and how it is written.
+"""Rows that a language model writes, and what makes one fit to train on: quality, novelty, privacy.
 
-It may import `corpus` and `core`.
-Start at `quality_gate`.
+It may import `llm`, `corpus` and `core`.
+Start at `generate`.
 """

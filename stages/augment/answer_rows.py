@@ -18,9 +18,19 @@ from stages.core.files import write_json
 from stages.corpus.dialogue import SPEAKER, parse_turns, render_turns
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, write_table
 from stages.corpus.thinking import without_thinking
+from stages.llm.answer_store import Answer
 
 REJECTED_COLUMNS = ["method", "origin", "reason", "dialogue", "summary"]
 """What a table of rejected answers holds."""
+
+REFUSED = {
+    "content_filter": "refused by a content filter",
+    "context_length": "refused as too long",
+    "refusal": "refused by the model",
+    "refused": "refused by the server",
+    "tool_calls": "a tool call in place of an answer",
+}
+"""Reasons to reject what is no answer, by why it ended."""
 
 _TURN = re.compile(SPEAKER.pattern + r"\s*:")
 
@@ -29,18 +39,23 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer that can be read: the dialogue's lines and the summary are tidy, the topic may be empty."""
+    """An answer that can be read: the dialogue's lines and the summary are tidy, the topic may be empty.
+
+    Its characters are composed (NFC); `composed` tells whether some were not.
+    """
 
     dialogue: str
     summary: str
     topic: str
+    composed: bool = False
 
 
 @dataclass(frozen=True)
 class Rejection:
     """An answer that is not used.
 
-    `origin` is the fname of the training row behind it, `dialogue` the whole answer where it cannot be read.
+    `origin` is the fname of the training row behind it, `dialogue` the whole answer where it cannot be read, and what
+    the model or the server says where it refuses.
     """
 
     origin: str
@@ -64,6 +79,9 @@ def read_generated(answer: str) -> Generated:
         raise Rejected("dialogue, summary or topic is not text")
     if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in dialogue + summary + topic):
         raise Rejected("control characters")
+    given = dialogue, summary, topic
+    dialogue, summary, topic = (unicodedata.normalize("NFC", text) for text in given)
+    composed = (dialogue, summary, topic) != given
     dialogue = "\n".join(line.strip() for line in dialogue.strip().splitlines())
     turns = parse_turns(dialogue)
     if not dialogue.startswith("#Person1#:"):
@@ -72,7 +90,7 @@ def read_generated(answer: str) -> Generated:
         raise Rejected("an empty turn")
     if any(_TURN.search(turn.text) for turn in turns):
         raise Rejected("two turns in one line")
-    generated = Generated(render_turns(turns), " ".join(summary.split()), " ".join(topic.split()))
+    generated = Generated(render_turns(turns), " ".join(summary.split()), " ".join(topic.split()), composed)
     if not generated.summary:
         raise Rejected("empty summary")
     return generated
@@ -99,27 +117,37 @@ def find_object(text: str, *keys: str) -> dict[str, Any] | None:
 
 def sift(
     sources: Iterable[Source],
-    answers: Iterable[str | None],
+    answers: Iterable[Answer | None],
     to_row: Callable[[Source, Generated], Row],
     origin: Callable[[Source], str],
-) -> tuple[list[Row], list[Rejection]]:
+) -> tuple[list[Row], list[Rejection], int]:
     """Make a row of each source that has an answer.
 
     `to_row` may reject what was read, `origin` names the source's row.
+
+    Returns:
+        The rows, the rejected answers, and the number of answers whose characters had to be composed.
     """
     rows: list[Row] = []
     rejections: list[Rejection] = []
+    composed = 0
     for source, answer in zip(sources, answers, strict=True):
         if answer is None:
             continue
-        dialogue, summary = answer, ""
+        given = answer.refusal or answer.text
+        dialogue, summary = unicodedata.normalize("NFC", given), ""
+        decomposed = dialogue != given
         try:
-            new = read_generated(answer)
+            if answer.refused:
+                raise Rejected(REFUSED.get(answer.finish_reason, "empty answer"))
+            new = read_generated(answer.text)
+            decomposed |= new.composed
             dialogue, summary = new.dialogue, new.summary
             rows.append(to_row(source, new))
         except Rejected as reason:
             rejections.append(Rejection(origin(source), str(reason), dialogue, summary))
-    return rows, rejections
+        composed += decomposed
+    return rows, rejections, composed
 
 
 def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:

@@ -166,6 +166,8 @@ class Llm(Section):
     """A stage asks for nothing more once its answers, kept ones included, have cost so much; 0 is no limit."""
     max_total_tokens: Count
     """The same, in tokens of prompts and answers; 0 is no limit."""
+    ask_refused_again: bool
+    """Ask again what server or model refused in an earlier run; false keeps the refusal."""
     allow_personal_data: bool
     """Send rows that hold phone numbers and the like unmasked; false stops before anything is sent."""
 

@@ -11,7 +11,7 @@ from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
 from stages.decoding.rerank import most_agreed, most_korean
-from stages.decoding.resume_log import Journal
+from stages.decoding.resume_log import ResumeLog
 from stages.decoding.run_batches import run_batches
 from stages.engines.batches import Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
@@ -45,9 +45,9 @@ def predict_all(
     decoding: Decoding,
     seed: int,
     label: str,
-    journal: Journal | None = None,
+    log: ResumeLog | None = None,
 ) -> list[Prediction]:
-    """One answer a dialogue, in their order; with a journal, what a killed run wrote is taken from it."""
+    """One answer a dialogue, in their order; with a log, what a killed run wrote is taken from it."""
     lengths = [writer.prepare(dialogues) for writer in writers]
     limits = writers[0].limits(decoding)
     # Candidates come of several searches for the same prompts, which keep their places meanwhile.
@@ -56,7 +56,7 @@ def predict_all(
         lambda rows, tell: _predict(writers, [dialogues[row] for row in rows], settings, decoding, seed, limits, tell),
         divide(lengths[0], room(settings, decoding), limits),
         label,
-        journal,
+        log,
     )
 
 

@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core.append_log import AppendLog
 from stages.core.fingerprint import fingerprint
 from stages.core.paths import partial_folder
 
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
 
 
-class Journal:
-    """Numbered values in a file, one a line, appended as they are computed.
+class ResumeLog:
+    """Numbered values, each kept in a file as soon as it is computed.
 
-    A line that a kill cut short is dropped, so what is read back was written whole.
+    What a killed run wrote half of its last line is dropped. Where several processes compute a value, the first stays.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values: dict[int, Any] = {}
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines):
-            os.truncate(path, sum(map(len, whole)))
-        for line in whole:
-            number, value = json.loads(line)
-            self.values[number] = value
+        self._file = AppendLog(path, durable=True)
+        if path.exists():
+            with self._file.locked():
+                self._take_in()
 
     def append(self, number: int, value: Any) -> None:
-        """Write a value, on the disk when this returns."""
-        self.values[number] = value
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps([number, value], ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Keep a value, on the disk when this returns."""
+        with self._file.locked():
+            self._take_in()
+            if number not in self.values:
+                self._file.append(json.dumps([number, value], ensure_ascii=False))
+                self.values[number] = value
 
     def remove(self) -> None:
         """Delete the file: its values have become an output."""
-        self.path.unlink(missing_ok=True)
+        if self.path.exists():
+            with self._file.locked():
+                self._file.remove()
+
+    def _take_in(self) -> None:
+        for _, line in self._file.read_new():
+            number, value = json.loads(line)
+            self.values.setdefault(number, value)
 
 
-def journal_for(settings: Any, files: Sequence[Path], device: str) -> Journal:
-    """The journal of the generation that these settings, input files, libraries and this device define."""
+def resume_log_for(settings: Any, files: Sequence[Path], device: str) -> ResumeLog:
+    """The log of the generation that these settings, input files, libraries and this device define."""
     name = fingerprint([settings, device], files, LIBRARIES)
-    return Journal(partial_folder() / f"{name}.jsonl")
+    return ResumeLog(partial_folder() / f"{name}.jsonl")

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from stages.decoding.resume_log import Journal
+from stages.decoding.resume_log import ResumeLog
 from stages.engines.batches import Tell
 
 T = TypeVar("T")
@@ -18,14 +18,14 @@ def run_batches(
     work: Callable[[list[int], Tell], list[T]],
     batches: Sequence[list[int]],
     label: str,
-    journal: Journal | None = None,
+    log: ResumeLog | None = None,
 ) -> list[T]:
     """Do work on batches of rows, with a progress bar where there are any.
 
     Args:
-        work: takes rows and gives a value for each, with a journal one that JSON holds; it tells how many are done.
+        work: takes rows and gives a value for each, with a log one that JSON holds; it tells how many are done.
         batches: rows 0, 1, 2 and so on, in any order.
-        journal: batches that it has are not done again, so a resumed run has the batches of an uninterrupted one.
+        log: batches that it has are not done again, so a resumed run has the batches of an uninterrupted one.
 
     Returns:
         The values of all rows, in order.
@@ -34,13 +34,13 @@ def run_batches(
     total = sum(map(len, batches))
     with tqdm(total=total, desc=label, unit=" dialogues", bar_format=BAR, disable=not total) as bar:
         for number, rows in enumerate(batches):
-            if journal is not None and number in journal.values:
-                values = journal.values[number]
+            if log is not None and number in log.values:
+                values = log.values[number]
                 bar.initial += len(rows)
                 bar.update(len(rows))
             else:
                 values = work(rows, bar.update)
-                if journal is not None:
-                    journal.append(number, values)
+                if log is not None:
+                    log.append(number, values)
             found.update(zip(rows, values, strict=True))
     return [found[row] for row in range(len(found))]

@@ -1,4 +1,4 @@
-"""Conversations with a server that speaks the OpenAI protocol: kept answers, limits, costs.
+"""Conversations with a language model on a server: kept answers, refusals, limits, costs.
 
 It may import `core`.
 Start at `ask`.

@@ -10,12 +10,15 @@ from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from stages.core.append_log import AppendLog
 from stages.core.errors import UserError
-from stages.llm.append_log import Journal
 from stages.llm.budget import Usage
 
 Message = dict[str, str]
 """One message of a conversation: `role` (system, user or assistant) and `content`."""
+
+REFUSALS = ("content_filter", "context_length", "refusal", "refused")
+"""Reasons to end that leave no answer: by a filter, for its length, by the model, and by the server in its words."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +28,47 @@ class Request:
     model: str
     messages: list[Message]
     temperature: float
-    max_tokens: int
+    max_answer_tokens: int
     sample: int = 0
 
     @property
     def key(self) -> str:
         """The SHA-256 of the request, in hexadecimal."""
-        text = json.dumps(vars(self), ensure_ascii=False, sort_keys=True)
+        asked = {
+            "model": self.model,
+            "messages": self.messages,
+            "temperature": self.temperature,
+            "max_tokens": self.max_answer_tokens,
+            "sample": self.sample,
+        }
+        text = json.dumps(asked, ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: from which model, why it ended (`length`: cut off at max_tokens), and the tokens it took."""
+    """What came back: from which model, why it ended (`length`: cut off at max_tokens), and the tokens it took.
+
+    `refusal` is what model or server say where they do not answer; it may be empty then too.
+    """
 
     model: str
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    refusal: str = ""
 
     @property
     def usage(self) -> Usage:
         return Usage(1, self.prompt_tokens, self.completion_tokens)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this is no answer to the question; one that was cut off before its first word is one."""
+        if self.refusal or self.finish_reason in REFUSALS:
+            return True
+        return not self.text.strip() and self.finish_reason != "length"
 
 
 def tell_apart(requests: Iterable[Request]) -> Iterator[tuple[str, Request]]:
@@ -67,7 +88,8 @@ class Answers:
     """The answers in a file, by the key of their request; each new one is appended as it arrives.
 
     Several processes may use one file: each keeps what the others add, and where two answer the same request, the
-    first answer stays. What a process knows of them is on disk too, so that memory does not grow with their number.
+    first answer stays, except that anything takes the place of a refusal. What a process knows of them is on disk too,
+    so that memory does not grow with their number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,10 +98,10 @@ class Answers:
         Raises:
             UserError: a line is no answer record.
         """
-        self._file = Journal(path)
+        self._file = AppendLog(path)
         self._known = _scratch(
             "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT, text TEXT, finish_reason TEXT,"
-            " prompt_tokens INTEGER, completion_tokens INTEGER)",
+            " prompt_tokens INTEGER, completion_tokens INTEGER, refusal TEXT, refused INTEGER)",
             "CREATE TABLE used (number INTEGER PRIMARY KEY, key TEXT, sample INTEGER)",
         )
         if path.exists():
@@ -90,16 +112,16 @@ class Answers:
         return self._known.execute("SELECT 1 FROM answers WHERE key = ?", [key]).fetchone() is not None
 
     def __getitem__(self, key: str) -> Answer:
-        row = self._known.execute("SELECT * FROM answers WHERE key = ?", [key]).fetchone()
+        row = self._known.execute(f"SELECT {_COLUMNS} FROM answers WHERE key = ?", [key]).fetchone()
         if row is None:
             raise KeyError(key)
-        return Answer(*row[1:])
+        return Answer(*row)
 
     def add(self, key: str, answer: Answer) -> None:
         """Keep an answer, in the file too before this returns."""
         with self._file.locked():
             self._take_in()
-            if key not in self:
+            if key not in self or self[key].refused:
                 self._file.append(_line(key, answer))
                 self._learn(key, answer)
 
@@ -107,7 +129,7 @@ class Answers:
         """Write the file whole, sorted by key: the same answers give the same bytes, however they came."""
         with self._file.locked():
             self._take_in()
-            rows = self._known.execute("SELECT * FROM answers ORDER BY key")
+            rows = self._known.execute(f"SELECT key, {_COLUMNS} FROM answers ORDER BY key")
             self._file.replace(_line(key, Answer(*row)) for key, *row in rows)
 
     def use(self, requests: Iterable[tuple[str, int]]) -> None:
@@ -126,8 +148,17 @@ class Answers:
 
     def used(self) -> Iterator[Answer | None]:
         """The answers in use, each read when its turn comes, in the order of their requests; None for a missing one."""
-        rows = self._known.execute("SELECT answers.* FROM used LEFT JOIN answers USING (key) ORDER BY number")
+        columns = f"answers.key, {_COLUMNS}"
+        rows = self._known.execute(f"SELECT {columns} FROM used LEFT JOIN answers USING (key) ORDER BY number")
         return (None if key is None else Answer(*row) for key, *row in rows)
+
+    def refusals(self) -> int:
+        """How many of the answers in use are refusals."""
+        return sum(answer is not None and answer.refused for answer in self.used())
+
+    def forget_refusals(self) -> None:
+        """Let the requests in use that were refused be missing; the file has them until something else is there."""
+        self._known.execute("DELETE FROM answers WHERE refused AND key IN (SELECT key FROM used)")
 
     def usage(self) -> Usage:
         """What the answers in use took, whichever run asked for them: the same in a clone that asks for nothing."""
@@ -138,7 +169,13 @@ class Answers:
             self._learn(*_read(line, f"{self._file.path}, line {number}"))
 
     def _learn(self, key: str, answer: Answer) -> None:
-        self._known.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", [key, *astuple(answer)])
+        values = [key, *astuple(answer), answer.refused]
+        self._known.execute("DELETE FROM answers WHERE key = ? AND refused", [key])
+        self._known.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+_COLUMNS = "model, text, finish_reason, prompt_tokens, completion_tokens, refusal"
+"""The fields of an Answer."""
 
 
 def _scratch(*tables: str) -> sqlite3.Connection:
@@ -153,7 +190,7 @@ def _scratch(*tables: str) -> sqlite3.Connection:
 
 
 def _line(key: str, answer: Answer) -> str:
-    record = {
+    record: dict[str, str | int] = {
         "key": key,
         "model": answer.model,
         "answer": answer.text,
@@ -161,6 +198,8 @@ def _line(key: str, answer: Answer) -> str:
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
     }
+    if answer.refusal:
+        record["refusal"] = answer.refusal
     return json.dumps(record, ensure_ascii=False)
 
 
@@ -179,8 +218,9 @@ def _read(line: bytes, place: str) -> tuple[str, Answer]:
             "finish_reason": str(reason),
             "prompt_tokens": int(prompt),
             "completion_tokens": int(completion),
-        }:
-            return key, Answer(model, text, reason, prompt, completion)
+            **rest,
+        } if isinstance(refusal := rest.get("refusal", ""), str):
+            return key, Answer(model, text, reason, prompt, completion, refusal)
         case {"key": str(key), "model": str(model), "answer": str(text), **rest} if not rest:
             return key, Answer(model, text, "stop", 0, 0)
     raise UserError(problem)

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.params import Llm
-from stages.llm.answer_store import Answers, Message, Request, tell_apart
+from stages.llm.answer_store import Answer, Answers, Message, Request, tell_apart
 from stages.llm.api_key import read_key
 from stages.llm.budget import Usage, check_budget, estimate, has_prices, reached_limit
-from stages.llm.client import Server
+from stages.llm.client import Client, Refused
+from stages.llm.openai_api import OpenAIApi
+from stages.llm.refusals import Refusals
 
 RAMP = 0.01
 """Seconds between the first requests: a burst is what rate limits refuse, and its answers come back in a burst too."""
@@ -49,25 +51,34 @@ def ask(
         fields: the texts that the JSON object of an answer holds; a server that can is held to them.
 
     Returns:
-        One text per conversation, in their order, each read from `answers` when its turn comes. One that was cut off
-        at max_tokens twice is among them; None stands for one that is not answered for lack of a key.
+        One text per conversation, in their order, each read from `answers` when its turn comes; `answers.used()` has
+        more of each. One that was cut off at max_tokens twice is among them, and of one that was refused what there
+        is, mostly nothing; None stands for one that is not answered for lack of a key.
 
     Raises:
-        UserError: there is no key and `augment.llm.without_key` is stop, the server cannot be reached or refuses, or a
-            limit of `augment.llm` is reached; what was answered is kept.
+        UserError: there is no key and `augment.llm.without_key` is stop, the server cannot be reached or refuses most
+            or all, or a limit of `augment.llm` is reached; what was answered is kept.
     """
     check_budget(settings)
     if isinstance(conversations, Iterator):
         conversations = list(conversations)
     answers.use((key, request.sample) for key, request in _requests(conversations, settings))
-    missing = sum(1 for _ in answers.missing())
+    refused = answers.refusals()
+    again = refused if settings.ask_refused_again else 0
+    missing = sum(1 for _ in answers.missing()) + again
     key = _find_key(stage, settings, missing) if missing else None
     if missing and (key or not settings.api_key_env):
-        server = Server(settings, key, fields)
+        proven = answers.usage().answers > refused
+        if again:
+            answers.forget_refusals()
+        server = Client(OpenAIApi(settings, key, fields), settings, proven)
         with tqdm(total=missing, desc=stage, unit="request") as progress:
             waiting = _waiting(conversations, settings, answers)
             asyncio.run(_ask_all(waiting, server, settings, answers, progress))
         _report(stage, missing, server, settings, answers)
+    refused = answers.refusals()
+    if refused:
+        log.info("%s: %d requests are refused; augment.llm.ask_refused_again: true asks them again", stage, refused)
     cut_off = sum(answer is not None and answer.finish_reason == "length" for answer in answers.used())
     if cut_off:
         log.info("%s: %d answers are cut off at augment.llm.max_tokens = %d", stage, cut_off, settings.max_tokens)
@@ -79,10 +90,10 @@ def plan(stage: str, conversations: Iterable[list[Message]], settings: Llm, answ
     check_budget(settings)
     kept = expected = Usage()
     for key, request in _requests(conversations, settings):
-        if key in answers:
+        if key in answers and not (settings.ask_refused_again and answers[key].refused):
             kept += answers[key].usage
         else:
-            expected += estimate(request.messages, request.max_tokens)
+            expected += estimate(request.messages, request.max_answer_tokens)
     limit = reached_limit(kept + expected, settings)
     remarks = [
         "" if has_prices(settings) else "no price is set (augment.llm.price_per_million_input and _output)",
@@ -133,7 +144,7 @@ def _find_key(stage: str, settings: Llm, missing: int) -> str | None:
 
 
 async def _ask_all(
-    waiting: Iterator[tuple[str, Request]], server: Server, settings: Llm, answers: Answers, progress: tqdm
+    waiting: Iterator[tuple[str, Request]], server: Client, settings: Llm, answers: Answers, progress: tqdm
 ) -> None:
     """Let up to `concurrency` workers take the waiting requests, in order.
 
@@ -141,7 +152,19 @@ async def _ask_all(
     the failure is raised.
     """
     failures: list[BaseException] = []
+    refusals = Refusals(settings)
     spent = answers.usage()
+
+    async def answer(key: str, request: Request) -> Answer:
+        try:
+            found = await server.answer(request)
+        except Refused as refused:
+            found = Answer(request.model, "", refused.reason, 0, 0, refused.words)
+            refusals.hold(key, found)
+        else:
+            answers.add(key, found)
+            refusals.count(found)
+        return found
 
     async def work(number: int) -> None:
         nonlocal spent
@@ -150,15 +173,13 @@ async def _ask_all(
             item = next(waiting, None)
             if item is None:
                 return
-            key, request = item
             try:
-                answer = await server.answer(request)
-                answers.add(key, answer)
+                found = await answer(*item)
             except BaseException as failure:
                 server.stopping = True
                 failures.append(failure)
                 raise
-            spent += answer.usage
+            spent += found.usage
             if server.faults:
                 progress.set_postfix(retried=server.faults.total(), refresh=False)
             progress.update()
@@ -168,9 +189,10 @@ async def _ask_all(
         await asyncio.gather(*workers, return_exceptions=True)
     if failures:
         raise failures[0]
+    refusals.keep(answers)
 
 
-def _report(stage: str, missing: int, server: Server, settings: Llm, answers: Answers) -> None:
+def _report(stage: str, missing: int, server: Client, settings: Llm, answers: Answers) -> None:
     """Say what was asked for, what went wrong on the way, and what the stage's answers took.
 
     Raises:

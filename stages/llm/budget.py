@@ -58,14 +58,14 @@ def has_prices(settings: Llm) -> bool:
     return settings.price_per_million_input + settings.price_per_million_output > 0
 
 
-def estimate(messages: list[dict[str, str]], max_tokens: int) -> Usage:
+def estimate(messages: list[dict[str, str]], max_answer_tokens: int) -> Usage:
     """Guess what an answer to the messages will take.
 
     It is taken to be as long as the longest message after the system's: what is to be rewritten, or an example.
     """
     sizes = [len(message["content"].encode()) // BYTES_PER_TOKEN + 1 for message in messages]
     longest = max(size for size, message in zip(sizes, messages, strict=True) if message["role"] != "system")
-    return Usage(1, sum(sizes), min(longest, max_tokens))
+    return Usage(1, sum(sizes), min(longest, max_answer_tokens))
 
 
 def check_budget(settings: Llm) -> None:

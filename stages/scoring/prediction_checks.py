@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from stages.corpus.dialogue import SPEAKER, parse_turns, speakers
+from stages.corpus import invented_facts
+from stages.corpus.dialogue import SPEAKER, parse_turns
 from stages.corpus.hangul import hangul_share, letters
 
 PredictionCheck = Callable[[str, str, Sequence[str]], list[str]]
@@ -22,9 +23,6 @@ LEAST_HANGUL = 0.3
 SHORT, LONG = 0.5, 2.0
 """Lengths, as shares of the references' mean length, that are too short and too long."""
 
-_TAG = re.compile(r"#[A-Za-z]+\d*#")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_NUMBER_OR_LATIN = re.compile(r"\d+|[A-Za-z]+")
 _SUBJECT = re.compile(rf"({SPEAKER.pattern})\s*(?:은|는|이|가|도)(?!\w)")
 _WORD = re.compile(r"[가-힣]+|\d+|[A-Za-z]+")
 _REPEATED_WORDS = 3
@@ -50,24 +48,19 @@ def swapped_speakers(summary: str, dialogue: str, references: Sequence[str]) -> 
 
 def silent_speakers(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
     """Speaker tags of the summary that do not speak in the dialogue."""
-    speaking = speakers(dialogue)
-    return [tag for tag in dict.fromkeys(SPEAKER.findall(summary)) if tag not in speaking]
+    return invented_facts.silent_speakers(summary, dialogue)
 
 
 def invented(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
-    """Numbers in digits, Latin words and masks of the summary that the dialogue does not hold.
-
-    A Korean name, and a number in Korean words, cannot be told from other words.
-    """
-    known = {fact.lower() for fact in _facts(dialogue)}
-    return [fact for fact in dict.fromkeys(_facts(summary)) if fact.lower() not in known]
+    """Numbers in digits, Latin words and masks of the summary that the dialogue does not hold."""
+    return [fact.text for fact in invented_facts.invented(summary, dialogue)]
 
 
 def missing_masks(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
     """Masks that every reference holds and the summary does not."""
     if not references:
         return []
-    masks = [tag for tag in dict.fromkeys(_TAG.findall(references[0])) if not SPEAKER.fullmatch(tag)]
+    masks = invented_facts.masks(references[0])
     return [mask for mask in masks if mask not in summary and all(mask in reference for reference in references)]
 
 
@@ -114,13 +107,8 @@ def length_ratio(summaries: Sequence[str], references: Sequence[Sequence[str]]) 
     return sum(map(len, summaries)) / sum(fmean(map(len, row)) for row in references)
 
 
-def _facts(text: str) -> list[str]:
-    tags = [tag for tag in _TAG.findall(text) if not SPEAKER.fullmatch(tag)]
-    return [*tags, *_NUMBER_OR_LATIN.findall(_THOUSANDS.sub("", _TAG.sub(" ", text)))]
-
-
 def _stems(text: str) -> set[str]:
-    return {word[:2] for word in _WORD.findall(_TAG.sub(" ", text))}
+    return {word[:2] for word in _WORD.findall(invented_facts.TAG.sub(" ", text))}
 
 
 def _words_by_subject(summary: str) -> dict[str, set[str]]:

@@ -6,7 +6,6 @@ import pytest
 
 from stages.augment.quality_gate import (
     Rejected,
-    masks,
     require_faithful,
     require_kept,
     require_korean,
@@ -91,7 +90,3 @@ def test_half_of_the_letters_are_hangul() -> None:
 def test_korean_share_counts_letters_outside_tags() -> None:
     assert hangul_share("#Person1#이 #Email#로 abc 보냅니다 123!") == 6 / 9
     assert hangul_share("#Person1# 123") == 0.0
-
-
-def test_masks_are_counted_and_speakers_are_none() -> None:
-    assert masks("#Person1# #Email#, #Email#과 #SSN#, #SSN") == {"#Email#": 2, "#SSN#": 1}

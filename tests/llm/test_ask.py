@@ -225,19 +225,20 @@ SLOWER = "lower augment.llm.requests_per_minute or concurrency, or check your qu
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (Fault(401, QUOTING), "the key in UPSTAGE_API_KEY is refused (401); check .env"),
-        (Fault(403, QUOTING), "the key in UPSTAGE_API_KEY is refused (403); check .env"),
+        (Fault(401, QUOTING), f"the key in UPSTAGE_API_KEY is refused (401); check .env; the server says: {QUOTED}"),
+        (Fault(403, QUOTING), f"not allowed with the key in UPSTAGE_API_KEY (403); the server says: {QUOTED}"),
+        (Fault(402, QUOTING), f"wants to be paid (402); the server says: {QUOTED}{AGAIN}"),
         (
             Fault(429, QUOTING),
             f"Error code: 429 - {QUOTED}; {SLOWER}{AGAIN}",
         ),
         (Fault(400, QUOTING), f"Error code: 400 - {QUOTED}{AGAIN}"),
-        (Fault(500, "oh no"), f"Error code: 500{AGAIN}"),
+        (Fault(500, "oh no"), f"Error code: 500 - oh no{AGAIN}"),
         (Fault(200, "<html>", {"Content-Type": "text/html"}), NO_COMPLETION),
         (Fault(200, '{"choices": [{"mess'), NO_COMPLETION),
-        (Fault(200, '{"choices": []}'), NO_COMPLETION),
+        (Fault(200, '{"choices": [{}]}'), NO_COMPLETION),
     ],
-    ids=["401", "403", "429", "400", "500", "html", "torn", "empty"],
+    ids=["401", "403", "402", "429", "400", "500", "html", "torn", "empty"],
 )
 def test_refusal_is_one_line_without_the_key(
     server: FakeOpenAI,
@@ -263,7 +264,10 @@ def test_refusal_is_one_line_without_the_key(
 def test_unknown_model(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:
     with pytest.raises(UserError) as error:
         ask("paraphrase", questions("가"), settings(model="solar-9"), Answers(path))
-    assert str(error.value) == f"augment.llm.model = 'solar-9': not found at {server.base_url} (404); check both"
+    assert str(error.value) == (
+        f"augment.llm.model = 'solar-9': not found at {server.base_url} (404); check both; "
+        "the server says: The model solar-9 does not exist"
+    )
 
 
 def test_server_that_is_not_there(settings: Callable[..., Llm], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +331,10 @@ def test_server_without_a_key_gets_none(
 def test_server_that_wants_a_key_where_none_is_named(settings: Callable[..., Llm], path: Path) -> None:
     with pytest.raises(UserError) as error:
         ask("paraphrase", questions("가"), settings(api_key_env=""), Answers(path))
-    assert str(error.value).endswith(": wants a key (401); name its variable in augment.llm.api_key_env")
+    assert str(error.value).endswith(
+        ": wants a key (401); name its variable in augment.llm.api_key_env; "
+        "the server says: Incorrect API key provided:"
+    )
 
 
 def test_iterator_of_conversations(settings: Callable[..., Llm], path: Path) -> None:

@@ -19,11 +19,15 @@ CHUNK = 2**16
 log = logging.getLogger(__name__)
 
 
-class Journal:
-    """A file of lines. All but `path` is to be used inside `with journal.locked():`."""
+class AppendLog:
+    """A file of lines. All but `path` and `locked` is to be used inside `with log.locked():`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, durable: bool = False) -> None:
+        """Args:
+        durable: a line is on the disk when `append` returns, and outlasts a machine that loses its power.
+        """
         self.path = path
+        self._durable = durable
         self._lock: FileIO | None = None
         self._file: FileIO | None = None
         self._end = 0
@@ -34,7 +38,7 @@ class Journal:
         """Keep other processes from the file."""
         if self._lock is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self.path.with_name(f".{self.path.name}.lock").open("ab", buffering=0)
+            self._lock = self._lock_path.open("ab", buffering=0)
         # A FileLock opens its file each time, which takes as long as all else that is done with an answer.
         lock = self._lock.fileno()
         lock_descriptor(lock, poll_interval=0.001)
@@ -64,13 +68,27 @@ class Journal:
     def append(self, line: str) -> None:
         """Add a line, once `read_new` has told what others wrote; it is in the file when this returns."""
         data = line.encode()
-        self._current().write(data + b"\n")
+        file = self._current()
+        left = memoryview(data + b"\n")
+        while left:  # a disk that fills takes a part
+            left = left[file.write(left) :]
+        if self._durable:
+            os.fsync(file.fileno())
         self._advance(data)
 
     def replace(self, lines: Iterable[str]) -> None:
         """Write the file whole."""
         with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
+
+    def remove(self) -> None:
+        """Delete the file, and the one that is locked beside it."""
+        self.path.unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
 
     def _current(self) -> FileIO:
         """The file that is at the path now; the one held open keeps its inode, so that a new file has another."""
