@@ -9,6 +9,7 @@ from stages.core.errors import UserError, run_stage
 from stages.core.files import write_json
 from stages.core.params import load_params
 from stages.models.download import fetch
+from stages.models.families import refuse_unknown
 from stages.models.registry import read_entry
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,10 @@ def main() -> None:
             f"params.yaml: prompt.max_tokens = {params.prompt.max_tokens}: "
             f"{params.model.name} takes at most {entry.max_length} tokens; lower it"
         )
-    folder, identity = fetch(params.model.name, entry)
-    write_json(paths.MANIFEST, {"name": params.model.name, **entry.model_dump(exclude_none=True), **identity})
-    logger.info("%s is in %s", params.model.name, folder)
+    name = params.model.name
+    folder, identity = fetch(name, entry, lambda folder: refuse_unknown(folder, f"models.yaml: {name}"))
+    write_json(paths.MANIFEST, {"name": name, **entry.model_dump(exclude_none=True), **identity})
+    logger.info("%s is in %s", name, folder)
 
 
 if __name__ == "__main__":

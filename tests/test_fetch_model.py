@@ -63,7 +63,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small_files(**changes: bytes) -> Files:
     """What the Hub path looks at: it never reads a weight."""
-    return {"config.json": b"{}", "model.safetensors": b"weights", **changes}
+    return {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"weights", **changes}
 
 
 def fetch(workspace: Workspace, hub: FakeHub, **environment: str) -> str:

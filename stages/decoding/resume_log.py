@@ -10,8 +10,9 @@ from typing import Any
 from stages.core.append_log import AppendLog
 from stages.core.fingerprint import fingerprint
 from stages.core.paths import partial_folder
+from stages.models import quantizers
 
-LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
+LIBRARIES = ("peft", "torch", "transformers", *quantizers.LIBRARIES)
 
 
 class ResumeLog:

@@ -11,9 +11,13 @@ from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 from stages.engines.batches import Limits
 from stages.engines.beam_search import BeamSearch, Proposal, Search
 from stages.engines.forward_step import Step, step_for
+from stages.engines.padded_rows import PaddedRows
 from stages.engines.prefill import Prefix, Prompts, read_into, read_prompts
 from stages.engines.slot_cache import SlotCache, attention_masks
+from stages.models.families import reads_packed
 
+PADDED_AT_ONCE = 16_384
+"""Prompt tokens that a model which reads no packed rows reads in one forward pass, at most."""
 JOIN = 8
 """Prompts are read once an eighth of the places is free: together, as a GPU is fast at, and before many stay empty."""
 
@@ -33,12 +37,12 @@ def decode(
     Args:
         prompts: they stay as they were, for other searches, unless some wait.
         waiting: prompts and their searches that take the places of those that are done; they begin with the same
-            prefix, and are no longer than the longest of `prompts`.
+            prefix, and are no longer than the longest of `prompts`. A model that reads no packed rows has none.
         watch: is called after each step.
     """
     alive = list(searches)
     queue = deque(waiting)
-    branches = _Branches(model, prompts)
+    branches = _PaddedBranches(model, prompts) if isinstance(prompts.cache, PaddedRows) else _Branches(model, prompts)
     _advance(alive, prompts.logits[:, None], prompts.ids, repetition_penalty)
     while True:
         if watch is not None:
@@ -79,6 +83,15 @@ def decode_in_turn(
         room: tokens that are written after a prompt, all hypotheses together.
     """
     first = limits.at_once(len(prompts[0]) + room)
+    if not reads_packed(model.config):
+        # Their state is held once for each hypothesis, and prompts are read all at once.
+        first = min(first, max(1, PADDED_AT_ONCE // len(prompts[0])))
+        for start in range(0, len(prompts), first):
+            part = slice(start, start + first)
+            decode(
+                model, read_prompts(model, prompts[part], prefix, room), searches[part], repetition_penalty, watch=watch
+            )
+        return
     waiting = zip(prompts[first:], searches[first:], strict=True)
     at_once = read_prompts(model, prompts[:first], prefix, room)
     decode(model, at_once, searches[:first], repetition_penalty, waiting=waiting, watch=watch)
@@ -94,7 +107,8 @@ class _Branches:
         self.model = model
         self.prefix = prompts.prefix
         self.prompt_ids: list[Sequence[int]] = list(prompts.ids)
-        self.cache: SlotCache = prompts.cache
+        assert isinstance(prompts.cache, SlotCache)
+        self.cache = prompts.cache
         self.steps = [0] * len(prompts.ids)
         """How many each row has taken."""
         rows = len(prompts.ids)
@@ -151,6 +165,26 @@ class _Branches:
     def _follow(self, parents: torch.Tensor) -> None:
         """Let each hypothesis see what the one that it continues saw."""
         self.visible = self.visible.gather(1, parents[:, :, None].expand(-1, -1, self.visible.shape[2]))
+
+
+class _PaddedBranches:
+    """The same for a model that reads no packed rows."""
+
+    def __init__(self, model: PreTrainedModel, prompts: Prompts) -> None:
+        assert isinstance(prompts.cache, PaddedRows)
+        self.model = model
+        self.prompt_ids: list[Sequence[int]] = list(prompts.ids)
+        self.rows = prompts.cache.copy()
+
+    def join(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        raise NotImplementedError("prompts of such a model do not wait")
+
+    def keep(self, rows: list[int]) -> None:
+        self.rows.keep(rows, len(self.prompt_ids))
+        self.prompt_ids = [self.prompt_ids[row] for row in rows]
+
+    def step(self, searches: Sequence[Search]) -> torch.Tensor:
+        return self.rows.step(self.model, searches)
 
 
 def _advance(

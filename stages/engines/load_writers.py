@@ -12,6 +12,7 @@ from stages.engines.prepacked_linear import pack_linears
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Writer
 from stages.layers.fused_layer import fuse_to_read
+from stages.models.families import family_of
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
@@ -25,7 +26,8 @@ def load_writer(quantization: Quantization, *, merge: bool) -> TransformersWrite
             but generating can then be done with the model.
     """
     model = load_for_generation(paths.MANIFEST, paths.ADAPTER, quantization)
-    fuse_to_read(model)
+    if family_of(model.config).fused:
+        fuse_to_read(model)
     if merge and model.device.type == "cpu":
         model.merge_adapter()
         pack_linears(model)

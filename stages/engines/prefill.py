@@ -9,9 +9,11 @@ from itertools import accumulate, takewhile
 import torch
 from transformers import PreTrainedModel
 
+from stages.engines.padded_rows import PaddedRows
 from stages.engines.slot_cache import Places, SlotCache
 from stages.layers.packed_attention import packed
 from stages.layers.packed_rows import packed_inputs
+from stages.models.families import reads_packed
 
 READ_AT_ONCE = {"cuda": 16_384, "cpu": 512}
 """Prompt tokens in one forward pass: enough to keep the device busy, and no more memory than that takes."""
@@ -32,13 +34,14 @@ class Prompts:
     Attributes:
         ids: of each prompt.
         prefix: what all of them begin with, and all that may take their places.
-        cache: their keys and values, each in the first slots of its row, and room for what is to be written.
+        cache: their keys and values, each in the first slots of its row, and room for what is to be written; or, of a
+            model that reads no packed rows, its own state.
         logits: (rows, vocabulary), what follows each prompt, in float32.
     """
 
     ids: list[list[int]]
     prefix: Prefix
-    cache: SlotCache
+    cache: SlotCache | PaddedRows
     logits: torch.Tensor
 
 
@@ -62,7 +65,9 @@ def common(lists: Sequence[Sequence[int]]) -> list[int]:
 
 @torch.inference_mode()
 def read_prefix(model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
-    """Read the beginning of prompts."""
+    """Read the beginning of prompts; of a model that reads no packed rows, nothing is read ahead."""
+    if not reads_packed(model.config):
+        ids = []
     cache = SlotCache(1, len(ids))
     if ids:
         with packed(model):
@@ -73,6 +78,9 @@ def read_prefix(model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
 @torch.inference_mode()
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefix: Prefix, room: int) -> Prompts:
     """Read prompts that begin with `prefix`; `room` slots are left for what is written after the longest."""
+    if not reads_packed(model.config):
+        rows = PaddedRows(model, prompts)
+        return Prompts([list(each) for each in prompts], prefix, rows, rows.logits)
     capacity = -(-(max(map(len, prompts)) + room) // 8) * 8  # masks of GPU kernels want their rows aligned
     cache = SlotCache(len(prompts), capacity)
     cache.put(prefix.cache)

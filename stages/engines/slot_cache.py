@@ -16,9 +16,14 @@ import torch
 from transformers import AttentionInterface, Cache, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from stages.layers.packed_attention import refuse_unknown
+from stages.models.families import reads_packed
+
 FULL = "full_attention"
 SLIDING = "sliding_attention"
 GROUPED = "grouped_sdpa"
+SDPA_HAS = ("dropout", "sliding_window")
+"""What is asked of it and done already: the mask has the window, and nothing that generates drops weights."""
 NEIGHBOURS = 8
 """Rows that attend together on a CPU. They are sorted by length, so they are about as long as each other."""
 
@@ -139,6 +144,7 @@ def _grouped_attention(
     Args:
         used_slots: of each row, how many keys may be seen, from the first: the others are not read either.
     """
+    refuse_unknown(module, {name: value for name, value in kwargs.items() if name not in SDPA_HAS})
     batch, heads, length, width = query.shape
     shared = heads // key.shape[1]
     if shared == 1:
@@ -161,13 +167,14 @@ def _grouped_attention(
 
 @contextmanager
 def grouped_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model attend as above meanwhile; one that computes attention step by step (eager) stays as it is."""
+    """Let a model attend as above meanwhile; one that has eager attention alone, or no slots, stays as it is."""
     before = model.config._attn_implementation
-    if before != "eager":
+    changes = before != "eager" and reads_packed(model.config)
+    if changes:
         AttentionInterface.register(GROUPED, _grouped_attention)
         model.set_attn_implementation(GROUPED)
     try:
         yield
     finally:
-        if before != "eager":
+        if changes:
             model.set_attn_implementation(before)

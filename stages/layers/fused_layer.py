@@ -26,14 +26,15 @@ from stages.layers.linear_group import Group, Groups
 from stages.layers.lora_linear import LoraLinear
 from stages.layers.packed_attention import Rows, attend
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-"""The model types whose layers are norm, attention, norm and gated MLP with SiLU, and rotate halves of heads."""
-
 
 def can_fuse(model: PreTrainedModel) -> bool:
-    """Whether the decoder layers of a model that has its adapters can be fused: all are plain LoRA, on every layer."""
+    """Whether the decoder layers of a model that has its adapters can be fused: all are plain LoRA, on every layer.
+
+    Args:
+        model: of a family whose layers are norm, attention, norm and gated MLP, and rotate halves of heads.
+    """
     config = model.config
-    return config.model_type in FAMILIES and config.hidden_act == "silu" and all(map(_is_plain, _layers(model)))
+    return config.hidden_act == "silu" and not config.attention_dropout and all(map(_is_plain, _layers(model)))
 
 
 def fuse(model: PreTrainedModel, *, fp8: bool = False) -> None:
@@ -45,7 +46,7 @@ def fuse(model: PreTrainedModel, *, fp8: bool = False) -> None:
 
 
 def fuse_to_read(model: PreTrainedModel) -> None:
-    """Let a model with its adapter read prompts through fused layers, where it can and is on a GPU."""
+    """Let a model with its adapter read prompts through fused layers, where it can (see `can_fuse`) and is on a GPU."""
     if isinstance(model, PeftModel) and model.device.type == "cuda" and can_fuse(model.get_base_model()):
         fuse(model.get_base_model())
         refresh(model.get_base_model())
@@ -133,7 +134,9 @@ class FusedLayer(nn.Module):
         if cache is not None:
             heads_first = (key.transpose(0, 1)[None], value.transpose(0, 1)[None])
             key, value = (held[0].transpose(0, 1) for held in cache.update(*heads_first, attention.layer_idx))
-        window = getattr(attention, "sliding_window", None)
+        # Mistral's attention looks it up in the configuration; that of others has its layer's own, or none.
+        held_by = attention if hasattr(attention, "sliding_window") else attention.config
+        window = getattr(held_by, "sliding_window", None)
         attended = attend(query, key, value, rows, scaling=attention.scaling, sliding_window=window)
         x = _LinearThenAdd.apply(attended.flatten(1), x, self._out, *self._out.parameters())  # type: ignore[no-untyped-call]
         output: Tensor = _GatedMlp.apply(  # type: ignore[no-untyped-call]

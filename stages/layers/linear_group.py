@@ -14,22 +14,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import bitsandbytes
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor, nn
 from torch.nn.functional import ScalingType, scaled_mm
 
 from stages.layers.elementwise import functions_for
 from stages.layers.lora_linear import LoraLinear
+from stages.layers.quantized_linear import dense_dtype, dense_weight, is_quantized
 
 ALIGNMENT = 64
 """Extra columns come in multiples of this, 128 bytes: on an H100, products of rows that begin elsewhere are 10%
 slower, which is more than the extra columns cost."""
 
 
-Scratch = dict[torch.Size, tuple[Tensor, list[Tensor]]]
-"""What 4-bit weights are dequantized into, by shape, and whose weights are there."""
+Scratch = dict[torch.Size, tuple[Tensor, list[nn.Linear]]]
+"""What quantized weights are dequantized into, by shape, and the layers whose weights are there."""
 
 
 class Groups:
@@ -43,7 +42,7 @@ class Groups:
         """The group of some layers that read the same input."""
         if self._fp8:
             return Fp8Group(layers)
-        if isinstance(layers[0].get_base_layer(), bitsandbytes.nn.Linear4bit):
+        if is_quantized(layers[0].get_base_layer()):
             return QuantizedGroup(layers, self._scratch)
         return DenseGroup(layers)
 
@@ -161,12 +160,12 @@ class DenseGroup(Group):
 
 
 class QuantizedGroup(Group):
-    """4-bit weights."""
+    """Quantized weights."""
 
     def __init__(self, layers: Sequence[LoraLinear], scratch: Scratch) -> None:
         super().__init__(layers)
-        self._packed = [layer.get_base_layer().weight for layer in layers]
-        kind = {"dtype": self._packed[0].quant_state.dtype, "device": self._packed[0].device}
+        self._bases = [layer.get_base_layer() for layer in layers]
+        kind = {"dtype": dense_dtype(self._bases[0]), "device": self._bases[0].weight.device}
         self._down = torch.zeros(sum(self._ranks), self.width, **kind)
         self._up = torch.zeros(self.height, sum(self._ranks), **kind)
         self._shape = torch.Size((self.height, self.width))
@@ -178,13 +177,10 @@ class QuantizedGroup(Group):
         weight: Tensor
         weight, owner = self._scratch[self._shape]
         # A layer that computes its activations again has its weights there already when its gradients are taken.
-        if owner is not self._packed:
-            for packed, part in zip(self._packed, weight.split(self.sizes), strict=True):
-                if part.is_cuda:
-                    dequantize_4bit(packed.data, packed.quant_state, out=part)
-                else:  # bitsandbytes takes no `out` there
-                    part.copy_(dequantize_4bit(packed.data, packed.quant_state))
-            self._scratch[self._shape] = (weight, self._packed)
+        if owner is not self._bases:
+            for base, part in zip(self._bases, weight.split(self.sizes), strict=True):
+                dense_weight(base, part)
+            self._scratch[self._shape] = (weight, self._bases)
         return weight
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +206,7 @@ class Fp8Group(Group):
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         super().__init__(layers)
-        weight = torch.cat([_dense(layer.get_base_layer().weight) for layer in layers])
+        weight = torch.cat([dense_weight(layer.get_base_layer()) for layer in layers])
         self._for_output = to_fp8(weight)
         self._for_input = to_fp8(weight.T.contiguous())
         self._down = weight.new_zeros(sum(self._ranks), self.width)
@@ -242,12 +238,6 @@ def _fp8_product(x: Tensor, weight: tuple[Tensor, Tensor]) -> Tensor:
     return scaled_mm(
         rows, weight[0].T, scales, rowwise, weight[1].T, rowwise, output_dtype=x.dtype, use_fast_accum=x.is_cuda
     )
-
-
-def _dense(weight: Tensor) -> Tensor:
-    state = getattr(weight, "quant_state", None)
-    dense: Tensor = weight.detach() if state is None else dequantize_4bit(weight.data, state)
-    return dense
 
 
 def _copy(x: Tensor, wide: Tensor) -> Tensor:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import bitsandbytes
 import torch
 from peft import LoraConfig
 from peft.tuners import lora
 from torch import Tensor
 from torch.nn.functional import linear
 
+from stages.layers.quantized_linear import QUANTIZED
+
 
 class LoraLinear(lora.Linear):  # type: ignore[misc]
-    """PEFT's LoRA layer for full-precision and 4-bit linear layers alike.
+    """PEFT's LoRA layer for full-precision and quantized linear layers alike.
 
     PEFT's own casts its input to the adapter's float32 and multiplies there: on an H100 the casts and products of
     one layer then cost more than the frozen product. Casting the adapter's few weights instead gives products in the
@@ -47,5 +48,5 @@ def low_rank(layer: lora.LoraLayer, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 def use_lora_linear(config: LoraConfig) -> LoraConfig:
     """Have PEFT make `LoraLinear` of every layer that gets a plain adapter; DoRA keeps PEFT's own layers."""
     if not config.use_dora:
-        config._register_custom_module({torch.nn.Linear: LoraLinear, bitsandbytes.nn.Linear4bit: LoraLinear})
+        config._register_custom_module(dict.fromkeys((torch.nn.Linear, *QUANTIZED), LoraLinear))
     return config

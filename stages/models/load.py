@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
-    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
 )
@@ -19,38 +18,62 @@ from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.params import Quantization
 from stages.layers.lora_linear import use_lora_linear
+from stages.layers.quantized_linear import is_quantized
 from stages.models.download import locate
+from stages.models.families import IN_A_WRAPPER, family_of, refuse_unknown, text_config
+from stages.models.quantizers import quantizer, quantizes, refuse_other_settings, stored
 
 logger = logging.getLogger(__name__)
 
 
 def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
-    """The frozen base model on the GPU, or on the CPU where there is none."""
-    dtype = compute_dtype(quantization.compute_dtype)
-    config = None
-    if quantization.load_in_4bit:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=quantization.type,
-            bnb_4bit_use_double_quant=quantization.double_quant,
-            bnb_4bit_compute_dtype=dtype,
-        )
-    folder = locate(read_json(manifest))  # with the Hub's bars, where it downloads
+    """The frozen base model on the GPU, or on the CPU where there is none; of a multimodal model, its text part.
+
+    Raises:
+        UserError: the checkpoint is of no family that can be trained, is stored otherwise than `quantization` says, or
+            lacks weights.
+    """
+    base = read_json(manifest)
+    folder = locate(base)  # with the Hub's bars, where it downloads
     disable_progress_bar()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    refuse_unknown(folder, f"{manifest}: {base['name']}")
+    refuse_other_settings(folder, quantization, base["name"])
+    dtype = compute_dtype(quantization.compute_dtype)
+    config, wrapped = text_config(folder)
+    as_stored = stored(folder)
+    if as_stored:
+        config.quantization_config = as_stored | {"bnb_4bit_compute_dtype": str(dtype).removeprefix("torch.")}
+    model: PreTrainedModel
+    model, loaded = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=config,
+        key_mapping=IN_A_WRAPPER if wrapped else None,
         dtype=dtype,
-        quantization_config=config,
+        quantization_config=None if as_stored else quantizer(quantization).config(quantization, dtype),
+        attn_implementation=family_of(config).attention,
         use_safetensors=True,
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        output_loading_info=True,
     )
+    if loaded["missing_keys"]:
+        missing = sorted(loaded["missing_keys"])
+        raise UserError(
+            f"{manifest}: {base['name']}: the checkpoint lacks {len(missing)} weights, such as {missing[0]}"
+        )
     # What a stage leaves open when it generates would be filled in from the checkpoint's own settings: a least length,
     # a ban on n-grams, a second way to stop.
     own = model.generation_config
     model.generation_config = GenerationConfig(
         bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
     )
+    if wrapped:
+        # What is saved of it is a text model, with its own names.
+        model._weight_conversions = [
+            each for each in model._weight_conversions if each.source_patterns[0] not in IN_A_WRAPPER
+        ]
     for module in model.modules():
+        if as_stored and is_quantized(module):
+            module.weight.quant_state.dtype = dtype
         # On CPUs with AVX-512 BF16, bitsandbytes repacks a 4-bit layer at its first forward in evaluation mode.
         # The repacked product passes no gradient to its input, and `dequantize` reads garbage from it: training
         # that goes on after an evaluation would silently learn wrong.
@@ -65,7 +88,7 @@ def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quan
     Where memory allows, the 4-bit weights are dequantized once: the same numbers, without the work at each token.
     """
     model = load_base(manifest, quantization)
-    if quantization.load_in_4bit and _fits_dequantized(model):
+    if quantizes(quantization) and _fits_dequantized(model):
         model = model.dequantize()
     if adapter is not None:
         config = use_lora_linear(LoraConfig.from_pretrained(adapter))

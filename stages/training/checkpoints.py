@@ -12,9 +12,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 from stages.core.files import read_json, remove, write_json
 from stages.core.fingerprint import fingerprint
 from stages.core.paths import checkpoints_folder
+from stages.models import quantizers
 
 COMPLETE = "complete.json"
-LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl")
+LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl", *quantizers.LIBRARIES)
 
 
 def run_folder(settings: dict[str, Any], files: Sequence[Path]) -> Path:

@@ -18,6 +18,7 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.models.load import compute_dtype, has_fp8, load_base
+from stages.models.quantizers import quantizes
 from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
 from stages.training.matrix_rate import matrix_rate
@@ -70,8 +71,8 @@ def load_trainable_base(params: Params) -> Base:
     weights = model.num_parameters()
     memory = budget(params.train.memory)
     dequantized = (
-        params.quantization.load_in_4bit
-        and params.quantization.compute != "fp8"  # which makes its own of the 4-bit weights
+        quantizes(params.quantization)
+        and params.quantization.compute != "fp8"  # which makes its own of the quantized weights
         and dequantize_base(params.train.dequantize, weights, memory)
     )
     if dequantized:

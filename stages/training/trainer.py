@@ -16,14 +16,12 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from stages.core.errors import UserError
-from stages.layers.fused_layer import FAMILIES, can_fuse, fuse, refresh
-from stages.layers.packed_attention import PACKED, PADDED, use_attention
+from stages.layers.fused_layer import can_fuse, fuse, refresh
+from stages.layers.packed_attention import PACKED, use_attention
 from stages.layers.packed_rows import Packed, TrainingRow, pack, split
+from stages.models.families import family_of, fused_families, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
-
-SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
-"""Settings by which a model changes its logits after the output embedding; such a model computes them itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +62,16 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         for parameter in trainable(self.model):
             parameter.data = parameter.data.float()
         self.base = self.model.get_base_model()
-        use_attention(self.base, PACKED)
-        if can_fuse(self.base):
+        self.family = family_of(self.base.config)
+        self.packs = reads_packed(self.base.config)
+        self._attention = PACKED if self.packs else self.family.attention
+        use_attention(self.base, self._attention)
+        if self.family.fused and self.packs and can_fuse(self.base):
             fuse(self.base, fp8=fp8)
         elif fp8:
             raise UserError(
                 f"params.yaml: quantization.compute = 'fp8': not for these adapters on {self.base.config.model_type}; "
-                f"set bf16, or take a model of the kinds {', '.join(FAMILIES)} with plain LoRA on all linear layers, "
+                f"set bf16, or take a model of the kinds {', '.join(fused_families())} with plain LoRA on all linear layers, "
                 "no dropout"
             )
         self.plan = MemoryPlan(2**31, 0)
@@ -120,20 +121,26 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         refresh(self.base)
         labelled = sum(len(row.completion_ids) for row in rows)
         loss = torch.zeros((), device=self.base.device)
-        for batch in split([len(row) for row in rows], plan.micro_batch_tokens):
+        for batch in self._micro_batches(rows, plan):
             part = self.losses(pack([rows[row] for row in batch], self.base.device)).sum() / labelled
             self.accelerator.backward(part)
             loss += part.detach()
         return loss
 
+    def _micro_batches(self, rows: Sequence[TrainingRow], plan: MemoryPlan) -> list[list[int]]:
+        if not self.packs:
+            return [[row] for row in range(len(rows))]
+        return split([len(row) for row in rows], plan.micro_batch_tokens)
+
     def losses(self, packed: Packed) -> Tensor:
-        """The cross-entropy of each predicted token, K."""
+        """The cross-entropy of each predicted token, K; of a model that reads no packed rows there is one row."""
+        inputs = packed.inputs if self.packs else _only_row(packed)
         head = self.base.get_output_embeddings()
-        scaled = head.bias is not None or any(getattr(self.base.config, name, None) for name in SCALED_LOGITS)
+        scaled = head.bias is not None or scales_logits(self.base.config)
         if scaled:
-            logits = self.base(**packed.inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
+            logits = self.base(**inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
             return cross_entropy(logits, packed.targets, reduction="none")
-        hidden = self.base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0]
+        hidden = self.base.base_model(**inputs, use_cache=False).last_hidden_state[0]
         return token_losses(hidden[packed.positions], packed.targets, head.weight)
 
     def evaluation_loop(
@@ -150,7 +157,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         rows = [row for batch in dataloader for row in batch["rows"]]
         means = torch.zeros(len(rows))
         with torch.no_grad():
-            for batch in split([len(row) for row in rows], self.plan.micro_batch_tokens):
+            for batch in self._micro_batches(rows, self.plan):
                 packed = pack([rows[row] for row in batch], self.base.device)
                 losses = self.losses(packed).float()
                 sums = losses.new_zeros(len(batch)).index_add(0, packed.rows, losses)
@@ -166,9 +173,9 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
                 f"params.yaml: train.learning_rate = {self.args.learning_rate:g}: at the first evaluation, after step "
                 f"{self.state.global_step}, the loss is no number; lower it"
             )
-        use_attention(self.base, PADDED)
+        use_attention(self.base, self.family.attention)
         scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
-        use_attention(self.base, PACKED)
+        use_attention(self.base, self._attention)
         if scores:
             self.log(dict(scores))
         return metrics | scores
@@ -195,3 +202,14 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """TRL would tell the Hub of each training; nothing leaves this machine unasked."""
+
+
+def _only_row(packed: Packed) -> dict[str, Tensor | int]:
+    """What a model reads of a row that stands alone.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if len(torch.as_tensor(packed.inputs["cu_seq_lens_q"])) != 2:
+        raise ValueError("this model reads rows one by one")
+    return {"input_ids": packed.inputs["input_ids"]}
