@@ -1,7 +1,7 @@
 """The families of base models that are right here: one table, and what each needs that others do not.
 
-A family is a transformers `model_type`, that of the text model: a multimodal wrapper stands in the row of the text model
-that it holds, of which it is loaded, trained and exported. Each row is tested on a tiny random checkpoint against
+A family is a transformers `model_type`, that of the text model: a multimodal wrapper stands in the row of the text
+model that it holds, of which it is loaded, trained and exported. Each row is tested on a tiny random checkpoint against
 transformers' own eager attention; what has no row is refused by name. To add one: a row here, and a checkpoint in
 tests/models/test_families.py.
 """

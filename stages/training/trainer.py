@@ -71,8 +71,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         elif fp8:
             raise UserError(
                 f"params.yaml: quantization.compute = 'fp8': not for these adapters on {self.base.config.model_type}; "
-                f"set bf16, or take a model of the kinds {', '.join(fused_families())} with plain LoRA on all linear layers, "
-                "no dropout"
+                f"set bf16, or take a model of the kinds {', '.join(fused_families())} with plain LoRA on all linear "
+                "layers, no dropout"
             )
         self.plan = MemoryPlan(2**31, 0)
         self._preview = preview
