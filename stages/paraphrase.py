@@ -20,6 +20,7 @@ from stages.augment.novelty import Novelty
 from stages.augment.privacy import refuse_personal_data
 from stages.augment.quality_gate import require_faithful, require_kept, require_korean, require_length
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import run_stage
 from stages.core.params import Quality, load_params
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
@@ -99,8 +100,9 @@ def keep_good(
 def main() -> None:
     dry_run = is_dry_run("paraphrase")
     params = load_params()
-    n, settings = params.augment.paraphrase.n, params.augment.llm
+    settings = params.augment.llm
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    n = count_of(params.augment.paraphrase.n, len(train))
     origins = choose(train.to_dict("records"), n, params.seed)
     if n == 0:
         log.info(NOTHING)

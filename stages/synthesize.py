@@ -21,6 +21,7 @@ from stages.augment.novelty import Novelty
 from stages.augment.privacy import refuse_personal_data
 from stages.augment.quality_gate import Rejected, require_faithful, require_korean, require_length
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import UserError, run_stage
 from stages.core.params import Quality, Synthesize, load_params
 from stages.corpus.dialogue import parse_turns, speakers
@@ -139,7 +140,8 @@ def main() -> None:
     params = load_params()
     wanted, settings = params.augment.synthesize, params.augment.llm
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
-    if wanted.n == 0:
+    n = count_of(wanted.n, len(train))
+    if n == 0:
         log.info(NOTHING)
     elif len(train) <= wanted.few_shot:
         raise UserError(
@@ -147,7 +149,7 @@ def main() -> None:
             f"{paths.CHECKED / 'train.csv'}; lower it, or raise data.limit"
         )
     examples = train.to_dict("records")
-    plans = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
+    plans = [draw(examples, index, wanted, params.seed) for index in range(n)]
     refuse_personal_data(paths.TRAIN, (pair for drawn in plans for pair in sent(drawn)), settings)
     conversations = [conversation(drawn) for drawn in plans]
     answers = Answers(paths.SYNTHESIZE_ANSWERS)
