@@ -19,6 +19,7 @@ from stages.augment.answer_rows import Generated
 from stages.augment.generate import Method, generate
 from stages.augment.quality_gate import require_faithful, require_kept, require_korean, require_length
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import run_stage
 from stages.core.params import Quality, load_params
 from stages.corpus.tables import AUGMENTED_COLUMNS, Row, read_table
@@ -98,8 +99,8 @@ PARAPHRASE = Method[Row](
 def main() -> None:
     dry_run = is_dry_run("paraphrase")
     params = load_params()
-    n = params.augment.paraphrase.n
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
+    n = count_of(params.augment.paraphrase.n, len(train))
     origins = choose(train.to_dict("records"), n, params.seed)
     if n == 0:
         log.info(NOTHING)

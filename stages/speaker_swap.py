@@ -19,6 +19,7 @@ from itertools import chain, groupby
 import pandas as pd
 
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import run_stage
 from stages.core.params import load_params
 from stages.corpus.dialogue import SPEAKER, parse_turns, render_turns, speakers
@@ -132,7 +133,8 @@ def main() -> None:
         log.info("augment.speaker_swap.n = 0: skipped, %s holds no rows", paths.SWAPS)
         swapped = pd.DataFrame(columns=AUGMENTED_COLUMNS)
     else:
-        swapped = swap_rows(table, n=settings.n, keep_first_speaker=settings.keep_first_speaker, seed=params.seed)
+        n = count_of(settings.n, len(table))
+        swapped = swap_rows(table, n=n, keep_first_speaker=settings.keep_first_speaker, seed=params.seed)
         log.info("%s: %d rows with their speakers exchanged", paths.SWAPS, len(swapped))
     write_table(swapped, paths.SWAPS)
 

@@ -20,6 +20,7 @@ from stages.augment.answer_rows import Generated
 from stages.augment.generate import Method, generate
 from stages.augment.quality_gate import Rejected, require_faithful, require_korean, require_length
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import UserError, run_stage
 from stages.core.params import Quality, Synthesize, load_params
 from stages.corpus.dialogue import parse_turns, speakers
@@ -138,7 +139,8 @@ def main() -> None:
     params = load_params()
     wanted = params.augment.synthesize
     train = read_table(paths.TRAIN, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
-    if wanted.n == 0:
+    n = count_of(wanted.n, len(train))
+    if n == 0:
         log.info(NOTHING)
     elif len(train) <= wanted.few_shot:
         raise UserError(
@@ -146,7 +148,7 @@ def main() -> None:
             f"{paths.CHECKED / 'train.csv'}; lower it, or raise data.limit"
         )
     examples = train.to_dict("records")
-    briefs = [draw(examples, index, wanted, params.seed) for index in range(wanted.n)]
+    briefs = [draw(examples, index, wanted, params.seed) for index in range(n)]
     generate(SYNTHESIZE, briefs, params.augment.llm, params.augment.quality, dry_run)
 
 

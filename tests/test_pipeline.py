@@ -151,7 +151,7 @@ def test_packages_hold_only_their_docstring() -> None:
 
 def test_every_stage_script_is_declared() -> None:
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert scripts - set(STAGES) == {"compare", "demo", "export", "show", "summarize"}  # they print or serve
+    assert scripts - set(STAGES) == {"compare", "demo", "export", "recipe", "show", "summarize"}  # they print or serve
     assert all(STAGES[name]["cmd"] == f"python -m stages.{name}" for name in STAGES)
 
 

@@ -16,6 +16,9 @@ from stages.core.errors import UserError
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Percent = Annotated[str, Field(pattern=r"^(\d+(\.\d*)?|\.\d+)%$")]
+CountOrShare = Annotated[Count | Percent, Field(description="an integer of at least 0, or a share such as 20%")]
+"""Of rows: see `stages.core.amount`."""
 
 
 def _is_a_day(text: str) -> str:
@@ -175,15 +178,15 @@ class Llm(Section):
 class Paraphrase(Section):
     """Training rows in other words, by the LLM."""
 
-    n: Count
-    """Training rows to rewrite; 0 skips it."""
+    n: CountOrShare
+    """Training rows to rewrite, or a share of them; 0 skips it."""
 
 
 class SpeakerSwap(Section):
     """Training rows with their speakers exchanged."""
 
-    n: Count
-    """Training rows to repeat with speakers exchanged; 0 skips it."""
+    n: CountOrShare
+    """Training rows to repeat with speakers exchanged, or a share of them; 0 skips it."""
     keep_first_speaker: bool
     """Keep the corpus rule that #Person1# speaks first, by letting the first two speakers trade places."""
 
@@ -191,8 +194,8 @@ class SpeakerSwap(Section):
 class Synthesize(Section):
     """New dialogues, by the LLM."""
 
-    n: Count
-    """New dialogues to write; 0 skips it."""
+    n: CountOrShare
+    """New dialogues to write, or their number as a share of the training rows; 0 skips it."""
     few_shot: Annotated[int, Field(ge=1, le=8)]
     """Training rows shown as examples in each request."""
     styles: Annotated[list[Name], Field(min_length=1)]
@@ -285,6 +288,9 @@ class Train(Section):
     """The peak of the cosine schedule."""
     batch_size: Positive
     """Rows in a step. How they are divided into micro-batches is a matter of memory alone, see below."""
+    loss_on: Literal["completion", "all"]
+    """The tokens that are learned: the summary and its end, or the prompt too, which costs score; dev is always scored
+    on the summary."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)]
@@ -309,10 +315,14 @@ class Train(Section):
     """Layers whose activations are computed again to save memory; auto: what is fastest in `memory`."""
     dequantize: Literal["auto", "always", "never"]
     """Hold the 4-bit base in the compute dtype while training: the same numbers, faster, and more memory."""
-    eval_steps: Positive
-    """Steps between evaluations, which are also checkpoints."""
-    early_stopping_patience: Count
-    """Evaluations without a better loss before training stops; 0 never stops early."""
+    eval_steps: Annotated[
+        Positive | Percent, Field(description="an integer of at least 1, or a share of an epoch such as 50%")
+    ]
+    """Steps between evaluations, which are also checkpoints, or a share of an epoch; the last step is one too."""
+    early_stopping_patience: Annotated[
+        Count | Percent, Field(description="an integer of at least 0, or a share of an epoch such as 100%")
+    ]
+    """Evaluations without a better loss before training stops, or that as a share of an epoch; 0 never stops early."""
     save_total_limit: Positive
     """Checkpoints kept while training, beside the best."""
     preview_samples: Count

@@ -49,7 +49,7 @@ def read_training_data(params: Params, base: dict[str, Any]) -> TrainingData:
     firsts = [refs[0] for refs in references(dev)]
     return TrainingData(
         builder=builder,
-        rows=training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist()),
+        rows=training_rows(builder, train["dialogue"].tolist(), train["summary"].tolist(), params.train.loss_on),
         sources=train["source"].value_counts().to_dict(),
         dev=dev,
         dev_rows=training_rows(builder, dev["dialogue"].tolist(), firsts),
@@ -80,8 +80,14 @@ def without_examples(train: pd.DataFrame, examples: tuple[Example, ...]) -> pd.D
     return kept
 
 
-def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[str]) -> list[TrainingRow]:
-    """Token ids, one row a dialogue."""
+def training_rows(
+    builder: PromptBuilder, dialogues: list[str], summaries: list[str], loss_on: str = "completion"
+) -> list[TrainingRow]:
+    """Token ids, one row a dialogue.
+
+    Args:
+        loss_on: `completion`, or `all`: then what is learned begins after the first token of the prompt.
+    """
     rows = [
         TrainingRow(builder.prompt_ids(dialogue), builder.completion_ids(summary))
         for dialogue, summary in zip(dialogues, summaries, strict=True)
@@ -89,6 +95,8 @@ def training_rows(builder: PromptBuilder, dialogues: list[str], summaries: list[
     truncated = sum(builder.is_truncated(dialogue) for dialogue in dialogues)
     if truncated:
         logger.info("%d of %d dialogues lose turns to prompt.max_tokens", truncated, len(rows))
+    if loss_on == "all":
+        return [TrainingRow(row.prompt_ids[:1], [*row.prompt_ids[1:], *row.completion_ids]) for row in rows]
     return rows
 
 

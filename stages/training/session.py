@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
-from stages.training.tracking import SpeedBar, Speedometer
+from stages.training.schedule import expected_seconds, make_schedule
+from stages.training.tracking import SpeedBar, Speedometer, peak_memory
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
 
@@ -95,9 +97,10 @@ def build_trainer(
         run: the folder of its checkpoints.
         preview: takes the model and the step, and returns scores to log; called at each evaluation.
     """
+    schedule = make_schedule(len(data.rows), params.train)
     trainer = SummaryTrainer(
         model=base.model,
-        args=sft_config(params, run),
+        args=sft_config(params, run, schedule.eval_steps),
         train_dataset=as_dataset(data.rows),
         eval_dataset=as_dataset(data.dev_rows),
         processing_class=data.builder.tokenizer,
@@ -120,9 +123,23 @@ def build_trainer(
     )
     logger.info("%s", plan.describe(count_layers(trainer.base), base.dequantized))
     trainer.use(plan)
-    if params.train.early_stopping_patience:
-        trainer.add_callback(EarlyStoppingCallback(params.train.early_stopping_patience))
+    if schedule.patience:
+        trainer.add_callback(EarlyStoppingCallback(schedule.patience))
+    tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
+    speed, memory = measure(trainer, min(plan.micro_batch_tokens, tokens * schedule.batch_size // schedule.rows))
+    logger.info("%s", schedule.describe(expected_seconds(schedule, tokens, dev_tokens, speed), memory))
     return trainer
+
+
+def measure(trainer: SummaryTrainer, tokens: int) -> tuple[float, int]:
+    """Tokens a second of a micro-batch of this size, of which nothing is learned, and the bytes in use meanwhile."""
+    with torch.random.fork_rng():
+        trainer.probe(tokens)  # once for what is allocated or compiled at the first time
+        began = time.perf_counter()
+        trainer.probe(tokens)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return tokens / (time.perf_counter() - began), peak_memory()
 
 
 def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:

@@ -32,7 +32,7 @@ def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def sft_config(params: Params, run: Path) -> SFTConfig:
+def sft_config(params: Params, run: Path, eval_steps: int) -> SFTConfig:
     """TRL's settings for this run."""
     train = params.train
     return SFTConfig(
@@ -56,10 +56,10 @@ def sft_config(params: Params, run: Path) -> SFTConfig:
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps",
-        eval_steps=train.eval_steps,
+        eval_steps=eval_steps,
         prediction_loss_only=True,
         save_strategy="steps",
-        save_steps=train.eval_steps,
+        save_steps=eval_steps,
         save_total_limit=train.save_total_limit,
         load_best_model_at_end=True,
         # Early stopping goes on counting where an interrupted training left off.

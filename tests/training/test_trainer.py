@@ -78,7 +78,7 @@ def make_trainer(
     settings = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "init_lora_weights": False}
     trainer = SummaryTrainer(
         model=model,
-        args=sft_config(params(**train), folder),
+        args=sft_config(params(**train), folder, int(train.get("eval_steps", 21))),
         train_dataset=as_dataset(rows()),
         eval_dataset=as_dataset(rows()[:5]),
         peft_config=use_lora_linear(LoraConfig(**settings | (lora or {}))),

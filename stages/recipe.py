@@ -1,0 +1,146 @@
+"""Write a recipe's settings into params.yaml, and show what changed.
+
+    python -m stages.recipe                 # the recipes that there are
+    python -m stages.recipe fewshot_baseline
+
+A recipe, recipes/NAME.yaml, holds just the keys that it wants otherwise, each with its reason. Comments and other
+changes of params.yaml stay. What an earlier recipe has set and this one does not mention goes back to the sample's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from stages.core.errors import UserError, run_stage
+from stages.core.files import write_text
+from stages.core.params import Params, read_yaml, validate
+
+PARAMS = Path("params.yaml")
+RECIPES = Path("recipes")
+SAMPLE = "sample"
+"""The recipe with every key that any other sets, at the values that fit the sample."""
+
+Settings = dict[str, Any]
+"""Values by dotted key."""
+
+
+def flat(section: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a section and of those in it, by dotted key.
+
+    >>> dict(flat({"lora": {"r": 16}, "seed": 1}))
+    {'lora.r': 16, 'seed': 1}
+    """
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{parent}{key}.")
+        else:
+            yield f"{parent}{key}", value
+
+
+def changes(present: Settings, recipe: Settings, others: Sequence[Settings], sample: Settings) -> Settings:
+    """What a recipe makes of the present values: its own, and the sample's where another recipe's still stands.
+
+    >>> changes({"a": 2, "b": 9}, {}, [{"a": 2, "b": 3}], {"a": 1, "b": 1})
+    {'a': 1}
+    """
+    back = {
+        key: sample[key]
+        for other in others
+        for key, value in other.items()
+        if key in sample and present.get(key) == value
+    }
+    return {key: value for key, value in (back | recipe).items() if present.get(key) != value}
+
+
+def read_recipes(folder: Path) -> dict[str, Settings]:
+    """All recipes by name."""
+    return {path.stem: dict(flat(read_yaml(path))) for path in sorted(folder.glob("*.yaml"))}
+
+
+def rewrite(text: str, settings: Settings) -> str:
+    """A YAML text with other values at some of its keys; all else stays as it is.
+
+    Raises:
+        KeyError: there is no such key.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    values = yaml.load(text)
+    for dotted, value in settings.items():
+        *sections, key = dotted.split(".")
+        section = values
+        for name in sections:
+            section = section[name]
+        if key not in section:
+            raise KeyError(dotted)
+        section[key] = _as_written(value)
+        comment = section.ca.items.get(key, [None] * 3)[2]
+        if comment:
+            comment.start_mark.column = 0  # one space after the value, however long it is
+    stream = io.StringIO()
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+def _as_written(value: Any) -> Any:
+    """A list on one line, as params.yaml has short ones."""
+    if not isinstance(value, list):
+        return value
+    row = CommentedSeq(value)
+    row.fa.set_flow_style()
+    return row
+
+
+def title(path: Path) -> str:
+    """What a recipe is for: its first line, a comment."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+
+
+def apply(name: str, recipes: Mapping[str, Settings]) -> str:
+    """Write a recipe into params.yaml.
+
+    Returns:
+        The difference, as lines that begin with - and +; empty where there is none.
+
+    Raises:
+        UserError: there is no such recipe, or it holds a key or value that params.yaml may not have.
+    """
+    if name not in recipes:
+        raise UserError(f"recipe {name}: not in {RECIPES}; allowed: {', '.join(recipes)}")
+    before = PARAMS.read_text(encoding="utf-8")
+    others = [settings for other, settings in recipes.items() if other != name]
+    wanted = changes(dict(flat(read_yaml(PARAMS))), recipes[name], others, recipes[SAMPLE])
+    try:
+        after = rewrite(before, wanted)
+    except KeyError as error:
+        raise UserError(f"{RECIPES / name}.yaml: {error.args[0]}: params.yaml has no such key") from None
+    validate(Params, YAML(typ="safe", pure=True).load(after), f"{RECIPES / name}.yaml: ")
+    write_text(PARAMS, after)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(PARAMS), str(PARAMS), lineterm="", n=0)
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.recipe", description="Write a recipe into params.yaml.")
+    parser.add_argument("name", nargs="?", help="a file of recipes/, without its ending; none lists them")
+    name = parser.parse_args(arguments).name
+    recipes = read_recipes(RECIPES)
+    if name is None:
+        print("\n".join(f"{each:28} {title(RECIPES / f'{each}.yaml')}" for each in recipes))
+        return
+    difference = apply(name, recipes)
+    print(difference or f"{PARAMS}: has all of recipe {name} already")
+
+
+if __name__ == "__main__":
+    run_stage(main)
