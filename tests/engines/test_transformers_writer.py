@@ -275,6 +275,7 @@ def test_a_sliding_window_is_kept(builder: PromptBuilder, dialogues: list[str]) 
 def test_a_spelled_special_token_counts_as_the_text_that_it_is(model: PreTrainedModel, builder: PromptBuilder) -> None:
     dialogue = "#Person1#: " + "</s>" * 40
     [search] = TransformersWriter(model, builder)._searches([dialogue], [DecodingSettings(96, min_length=0.2)])
+    assert isinstance(search, Chains)
     assert search.ending.least == round(0.2 * len(builder.encoder.encode(dialogue))) >= round(0.2 * 3 * 40)
 
 
