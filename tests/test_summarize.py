@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import unicodedata
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,8 @@ def test_a_dialogue_is_cleaned_as_the_tables_are(finished: pd.DataFrame) -> None
     assert summarizer.clean("Person1:  몇일 걸려?\r\n#Person2#: 사흘이요 .", "here") == (
         "#Person1#: 며칠 걸려?\n#Person2#: 사흘이요."
     )
+    decomposed = unicodedata.normalize("NFD", "#Person1#: 몇일 걸려?")
+    assert summarizer.clean(decomposed, "here") == "#Person1#: 며칠 걸려?"
 
 
 def test_a_table_is_summarized_as_infer_does(

@@ -138,16 +138,22 @@ def _clean(
 
 
 def _dialogue_lines(state: _State, text: str) -> str:
-    text = state.replace(text, _BREAKS)
-    if state.has_odd_names(text):
-        text = state.replace(text, (*speaker_tags.HEADS, *speaker_tags.AFTER_SENTENCE))
-        if speaker_tags.HAS_HEAD.search(text):
-            text = state.replace(text, speaker_tags.INLINE_HEADS)
-    text = _mend_names(state, text, speaker_tags.NAMES_IN_TURNS)
-    text = state.replace(text, speaker_tags.COLON)
-    if text[:1].isdecimal():
-        text = state.replace(text, speaker_tags.NUMBERED)
-    return state.replace(text, _TURNS)
+    for _ in range(ROUNDS):  # a turn that is set apart may let the next name be seen as another's
+        before, odd = text, False
+        text = state.replace(text, _BREAKS)
+        if state.has_odd_names(text):
+            odd = True
+            text = state.replace(text, (*speaker_tags.HEADS, *speaker_tags.AFTER_SENTENCE))
+            if speaker_tags.HAS_HEAD.search(text):
+                text = state.replace(text, speaker_tags.INLINE_HEADS)
+        text = _mend_names(state, text, speaker_tags.NAMES_IN_TURNS)
+        text = state.replace(text, speaker_tags.COLON)
+        if text[:1].isdecimal():
+            text = state.replace(text, speaker_tags.NUMBERED)
+        text = state.replace(text, _TURNS)
+        if not odd or text == before:
+            break
+    return text
 
 
 def _summary_lines(state: _State, text: str) -> str:

@@ -248,6 +248,7 @@ def test_turns_keep_their_tags_and_signs_are_left_in_masks_only(text: str, fix_s
 @given(texts(*NOISE, *TOKENS, *HEADS, *BARE), st.booleans())
 @example("#사람3#사람5#Person10#사람##5#Name#", True)  # masks that share a sign
 @example("가 #\t·나 ㅋㅋ Person1: <ㅋㅋbr> \\ㅋㅋn", True)  # a rule brings structure about
+@example("\n사람2：Person3:", False)  # a space lets a name be seen
 @example("가(一)(二) 가ㅇ(一) 一(가)(二) #SSN#-ㅋㅋ5", True)
 def test_cleaning_twice_equals_cleaning_once(text: str, fix_spacing: bool) -> None:
     for clean in (clean_dialogue, clean_summary):
