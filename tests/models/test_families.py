@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from peft import LoraConfig, PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
-from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Quantization, load_params
 from stages.engines.batches import Limits
@@ -24,7 +22,7 @@ from stages.layers.lora_linear import use_lora_linear
 from stages.layers.packed_attention import use_attention
 from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.adapter_files import save_adapter
-from stages.models.families import FAMILIES, refuse_unknown
+from stages.models.families import FAMILIES
 from stages.models.load import load_base, load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
