@@ -33,8 +33,8 @@ from stages.core.files import read_json
 from stages.core.params import Params, load_params
 from stages.corpus.tables import read_table, references
 from stages.engines.settings import DecodingSettings
-from stages.layers.fused_layer import FAMILIES
 from stages.layers.packed_rows import TrainingRow
+from stages.models.families import fused_families
 from stages.models.load import has_fp8, load_base, load_for_generation
 from stages.models.prompt import PromptBuilder
 from stages.models.tokenizer import load_tokenizer
@@ -120,7 +120,7 @@ def main() -> None:
         scores = LEVELS[options.level](summaries, refs)
         return {"dev loss": round(dev_loss(model, dev_rows), 4), **scores.rounded()}
 
-    can_fp8 = has_fp8() and load_base(paths.MANIFEST, params.quantization).config.model_type in FAMILIES
+    can_fp8 = has_fp8() and load_base(paths.MANIFEST, params.quantization).config.model_type in fused_families()
     arms = options.arms or [arm for arm in ARMS if arm != FP8 or can_fp8]
     results = []
     for seed in options.seeds:

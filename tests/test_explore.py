@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages import explore
-from stages.cleaning.noise import noise
 from stages.cleaning.rules import clean_dialogue, load_rules
 from stages.core import paths
 from stages.core.files import write_json
@@ -173,7 +172,7 @@ def test_profile_takes_every_reference_and_needs_none() -> None:
     ],
 )
 def test_noise_counts_each_kind_and_leaves_tags_alone(text: str, kinds: dict[str, int]) -> None:
-    assert noise(text) == kinds
+    assert profile.noise(text) == kinds
 
 
 def test_quantiles_and_shares_over_a_limit() -> None:

@@ -53,7 +53,8 @@ class PaddedRows:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.positions = self.positions + 1
         logits = _forward(model, self.cache, given[1][:, None], self.mask, self.positions[:, None])
-        return logits.unflatten(0, (len(searches), width))
+        proposed: Tensor = logits.unflatten(0, (len(searches), width))
+        return proposed
 
     def keep(self, searches: Sequence[int], of: int) -> None:
         """Drop the rows of all but some of the `of` searches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bitsandbytes
 import torch
@@ -15,10 +16,11 @@ Dequantize = Callable[[nn.Linear, Tensor | None], Tensor]
 
 def _four_bits(layer: nn.Linear, out: Tensor | None) -> Tensor:
     weight: Tensor
+    held: Any = layer.weight
     if out is None or not out.is_cuda:  # bitsandbytes takes no `out` on a CPU
-        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        weight = dequantize_4bit(held.data, held.quant_state)
         return weight if out is None else out.copy_(weight)
-    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state, out=out)
+    weight = dequantize_4bit(held.data, held.quant_state, out=out)
     return weight
 
 

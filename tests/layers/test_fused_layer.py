@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config, set_seed
 
 from stages.engines.prefill import Prompts, read_prefix, read_prompts
+from stages.engines.slot_cache import SlotCache
 from stages.layers.fused_layer import FusedLayer, can_fuse, fuse, fuse_to_read, refresh
 from stages.layers.linear_group import Groups, to_fp8
 from stages.layers.lora_linear import use_lora_linear
@@ -136,7 +137,9 @@ def test_prompts_are_read_as_transformers_reads_each_alone(config: PreTrainedCon
     fuse(base)
     refresh(base)
     assert_logits(alone)
-    assert_same(read().cache.keys + read().cache.values, plain.cache.keys + plain.cache.values)
+    fused_cache, plain_cache = read().cache, plain.cache
+    assert isinstance(fused_cache, SlotCache) and isinstance(plain_cache, SlotCache)
+    assert_same(fused_cache.keys + fused_cache.values, plain_cache.keys + plain_cache.values)
     with model.disable_adapter():
         assert_logits(bare)
     model.add_adapter("other", LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
