@@ -53,7 +53,7 @@ class PaddedRows:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.positions = self.positions + 1
         logits = _forward(model, self.cache, given[1][:, None], self.mask, self.positions[:, None])
-        proposed: Tensor = logits.unflatten(0, (len(searches), width))
+        proposed: torch.Tensor = logits.unflatten(0, (len(searches), width))
         return proposed
 
     def keep(self, searches: Sequence[int], of: int) -> None:
