@@ -39,7 +39,7 @@ from stages.engines.batches import Limits, batches, limits_for, queues
 from stages.engines.beam_search import BeamSearch, Chains, Search
 from stages.engines.decode_loop import decode_in_turn
 from stages.engines.prefill import common, read_prefix, shared_prefix
-from stages.engines.settings import Ending
+from stages.engines.settings import DecodingSettings, Ending
 from stages.engines.slot_cache import grouped_attention
 from stages.layers.fused_layer import fuse_to_read
 from stages.layers.lora_linear import use_lora_linear
@@ -88,13 +88,14 @@ def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list
     """What `infer` does, without text around it."""
     found: dict[int, list[int]] = {}
     room = beams * work.new_tokens
+    settings = DecodingSettings(work.new_tokens, num_beams=beams)
     with grouped_attention(model):
         prefix = read_prefix(model, shared_prefix(work.prompts))
         for rows in queues([len(ids) for ids in work.prompts], room, limits):
             ids = [work.prompts[row] for row in rows]
             end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
             searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
-            decode_in_turn(model, ids, searches, prefix, room, limits)
+            decode_in_turn(model, ids, searches, settings, prefix, room, limits)
             found.update(zip(rows, (search.results()[0][0].ids for search in searches), strict=True))
     return [found[row] for row in range(len(work.prompts))]
 

@@ -68,7 +68,7 @@ class Arm:
     """Our way: GiB of the card whose memory is used; what is sold as 24 GB has about as many."""
     fp8: bool = False
     checkpointed: bool = True
-    """Not our way: activations of all layers are computed again."""
+    """Not our way: all layers are recomputed."""
 
 
 ARMS = [
@@ -209,7 +209,7 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
     layers = count_layers(model.get_base_model())
     return {
         **summary(steps, times, arm, model.get_base_model().config, rate),
-        "plan": f"{plan.micro_batch_tokens} tokens, {plan.recomputed_layers}/{layers} layers again" if plan else "",
+        "plan": f"{plan.micro_batch_tokens} tokens, {plan.recomputed_layers}/{layers} recomputed" if plan else "",
     }
 
 

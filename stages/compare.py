@@ -22,13 +22,13 @@ from stages.core.revisions import Revision, open_revision
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import paired
-from stages.scoring.morphemes import CUTTERS, analyser, words
+from stages.scoring.metrics import compared, score_by_all
+from stages.scoring.morphemes import CUTTERS, analyser
 from stages.scoring.rouge import Scorer
 from stages.scoring.row_scores import RowScore, RowScores, from_csv, other_rows, row_score
 from stages.scoring.score_table import SPLITS
 
 WORKSPACE = "workspace"
-LEVELS = ("word", "morpheme")
 
 Predict = Callable[[Path, Sequence[str]], list[str]]
 """The summaries that a file of predictions has for fnames, in their order."""
@@ -87,7 +87,7 @@ def cached_predictions(name: str, revision: Revision, remedy: str) -> Predict:
 
 def score(predict: Predict, analyzer: str) -> RowScores:
     """Score predictions against the references in data/checked."""
-    scorers = [Scorer(words), Scorer(analyser(CUTTERS[analyzer]))]
+    morphemes = Scorer(analyser(CUTTERS[analyzer]))
     scores: dict[str, dict[str, RowScore]] = {}
     for split in SPLITS:
         table = read_table(paths.CHECKED / f"{split}.csv", split)
@@ -97,8 +97,8 @@ def score(predict: Predict, analyzer: str) -> RowScores:
         predicted = predict(paths.PREDICTIONS / f"{split}.csv", table["fname"].tolist())
         rows = [row for row, refs in enumerate(given) if refs]
         refs = [given[row] for row in rows]
-        levels = [scorer.rows([predicted[row] for row in rows], refs) for scorer in scorers]
-        scores[split] = dict(zip(table["fname"].iloc[rows], map(row_score, refs, *levels), strict=True))
+        by_metric = score_by_all([predicted[row] for row in rows], refs, morphemes)
+        scores[split] = dict(zip(table["fname"].iloc[rows], map(row_score, refs, by_metric), strict=True))
     return scores
 
 
@@ -137,9 +137,11 @@ def compare(first: RowScores, second: RowScores, names: Sequence[str]) -> str:
         if not ours:
             lines.append(f"{split:16}no references")
             continue
-        for level in LEVELS:
-            one, other = ([getattr(rows[fname], level) for fname in ours] for rows in (ours, theirs))
-            lines.append(line(f"{split} {level}", one, other, names))
+        kept = [row.finals for row in (*ours.values(), *theirs.values())]
+        for name in compared():
+            if all(name in finals for finals in kept):  # a metric may be younger than a run
+                one, other = ([rows[fname].finals[name] for fname in ours] for rows in (ours, theirs))
+                lines.append(line(f"{split} {name}", one, other, names))
     return "\n".join(lines)
 
 

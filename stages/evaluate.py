@@ -107,8 +107,7 @@ def main() -> None:
     scored: dict[str, Scored] = {split: (rows, baselines) for split, (rows, baselines) in read.items() if rows}
     scores = {split: measure(rows, baselines) for split, (rows, baselines) in scored.items()}
     by_row = {
-        split: {row.fname: row_score(row.references, row.word, row.morpheme) for row in rows}
-        for split, (rows, _) in scored.items()
+        split: {row.fname: row_score(row.references, row.scores) for row in rows} for split, (rows, _) in scored.items()
     }
     copy_training(paths.TRAINING_LOG, paths.TRAIN_METRICS)
     write_text(paths.REPORT, render_report(scored, decoding, cut))

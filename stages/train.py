@@ -21,6 +21,7 @@ from stages.models.model_card import Training, model_card
 from stages.training.checkpoints import last_checkpoint, run_folder
 from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
+from stages.training.objectives import OBJECTIVES
 from stages.training.preview import Preview
 from stages.training.session import build_trainer, load_trainable_base, refuse_what_cannot_run, train_from
 from stages.training.tracking import TrackWithLive
@@ -56,7 +57,9 @@ def main() -> None:
     )
     remove(paths.SPEED)
     with replacing(paths.TRAINING_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
-        trainer = build_trainer(params, data, base, run, preview=preview.run, callbacks=[TrackWithLive(live)])
+        objective = OBJECTIVES["cross_entropy"]
+        callbacks = [TrackWithLive(live)]
+        trainer = build_trainer(params, data, base, run, objective, preview=preview.run, callbacks=callbacks)
         train_from(trainer, checkpoint)
         live.log_metric("best/step", trainer.state.best_global_step, plot=False)
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from itertools import chain, product
+from dataclasses import asdict
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
 from stages.core import paths
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json
-from stages.core.params import Decoding, load_params
+from stages.core.params import SEARCHED, Decoding, load_params
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table, references
 from stages.decoding.postprocess import process
@@ -26,44 +26,11 @@ from stages.decoding.run_batches import run_batches
 from stages.decoding.successive_halving import best, halve
 from stages.engines.batches import Tell, batches
 from stages.engines.load_writers import load_writer
-from stages.engines.settings import DecodingSettings, fixed_settings
+from stages.engines.settings import DecodingSettings, candidates, fixed_settings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.scoring.rouge import morpheme_scores
 
-PLOTTED = [field.name for field in fields(DecodingSettings) if field.name != "max_new_tokens"]
-
 logger = logging.getLogger(__name__)
-
-
-def candidates(decoding: Decoding) -> list[DecodingSettings]:
-    """All combinations that the search tries, each once.
-
-    A length penalty means nothing without beams, nor does `stop_at_sentence` without a longest length.
-    """
-    found = []
-    for beams, penalty, repetition, least, most, stop in product(
-        decoding.tune_num_beams,
-        decoding.tune_length_penalty,
-        decoding.tune_repetition_penalty,
-        decoding.tune_min_length,
-        decoding.tune_max_length,
-        decoding.tune_stop_at_sentence,
-    ):
-        if most == 0 or least <= most:
-            found.append(
-                DecodingSettings(
-                    max_new_tokens=decoding.max_new_tokens,
-                    num_beams=beams,
-                    length_penalty=penalty if beams > 1 else decoding.length_penalty,
-                    repetition_penalty=repetition,
-                    min_length=least,
-                    max_length=most,
-                    stop_at_sentence=stop and most > 0,
-                )
-            )
-    if not found:
-        raise UserError("params.yaml: decoding.tune_min_length: each is above every tune_max_length; nothing to try")
-    return list(dict.fromkeys(found))
 
 
 class Evaluation:
@@ -85,7 +52,7 @@ class Evaluation:
         """The scores so far, by settings and row."""
 
     def __call__(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> list[list[float]]:
-        """Scores, 0 to 100: (settings, rows); those that are known are not computed again."""
+        """Scores, 0 to 100: (settings, rows), memoized."""
         new: dict[tuple[int, ...], list[DecodingSettings]] = defaultdict(list)
         for each in settings:
             new[tuple(row for row in rows if row not in self.known[each])].append(each)
@@ -137,12 +104,12 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
 
 
 def write_points(tried: Sequence[dict[str, Any]]) -> None:
-    """One table for each setting: its value and the score, for all that was tried."""
+    """One table for each setting: its value and the score, for all that was tried; dvc.yaml plots each."""
     with replacing(paths.DECODING_POINTS) as folder:
         folder.mkdir()
-        for name in PLOTTED:
+        for name in SEARCHED:
             lines = [f"{float(each[name]):g}\t{each['final']}\t{each['samples']}\n" for each in tried]
-            (folder / f"{name}.tsv").write_text(f"{name}\tfinal\tsamples\n" + "".join(lines), encoding="utf-8")
+            (folder / f"{name}.tsv").write_text("value\tfinal\tsamples\n" + "".join(lines), encoding="utf-8")
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ def fresh(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def keep_scores(folder: Path, score: float, rows: int = ROWS, analyzer: str = "kiwi") -> None:
     (folder / "metrics/eval").mkdir(parents=True, exist_ok=True)
     same = Scores(score, score, score)
-    scores = {"dev": {f"dev_{row}": row_score([REFERENCE], same, same) for row in range(rows)}}
+    scores = {"dev": {f"dev_{row}": row_score([REFERENCE], {"word": same, "morpheme": same}) for row in range(rows)}}
     (folder / "metrics/eval/rows.csv").write_text(to_csv(scores, analyzer), encoding="utf-8")
 
 

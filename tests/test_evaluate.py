@@ -118,7 +118,7 @@ def test_the_score_of_each_row_is_kept(project: Path) -> None:
     scores, analyzer = from_csv(files()["metrics/eval/rows.csv"].decode())
     assert analyzer == "kiwi"
     assert list(scores) == ["dev"]
-    found = {fname: (row.word, row.morpheme) for fname, row in scores["dev"].items()}
+    found = {fname: (row.finals["word"], row.finals["morpheme"]) for fname, row in scores["dev"].items()}
     assert found == {"dev_0": (100.0, 100.0), "dev_1": (0.0, 0.0)}
 
 

@@ -12,13 +12,12 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Decoding, load_params
 from stages.corpus.tables import read_table, references, write_table
-from stages.engines.settings import DecodingSettings, fixed_settings
+from stages.engines.settings import DecodingSettings, candidates, fixed_settings
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.scoring.rouge import morpheme_scores
 from stages.serving.summarize import summarize
-from stages.tune_decoding import candidates
 from tests.tiny_project import ROOT, configure
 
 
@@ -70,6 +69,13 @@ def test_nothing_is_tried_twice_that_means_the_same() -> None:
     ]
 
 
+def test_what_means_nothing_stays_as_params_yaml_has_it() -> None:
+    params = decoding(
+        stop_at_sentence=True, tune_num_beams=[1], tune_max_length=[0.0, 0.3], tune_stop_at_sentence=[False]
+    )
+    assert [(each.max_length, each.stop_at_sentence) for each in candidates(params)] == [(0.0, True), (0.3, False)]
+
+
 def test_lengths_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(UserError, match=r"decoding\.tune_min_length: each is above every tune_max_length"):
         candidates(decoding(tune_min_length=[0.5], tune_max_length=[0.2]))
@@ -89,7 +95,7 @@ def test_without_a_search_the_parameters_are_taken(tiny_project: Path) -> None:
     }  # fmt: skip
     assert read() == {"chosen": chosen, "tried": []}
     assert asdict(fixed_settings(load_params().decoding)) == chosen
-    assert (paths.DECODING_POINTS / "num_beams.tsv").read_text() == "num_beams\tfinal\tsamples\n"
+    assert (paths.DECODING_POINTS / "num_beams.tsv").read_text() == "value\tfinal\tsamples\n"
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -131,8 +137,9 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
         "gain": pytest.approx(after - before, abs=2e-4),
     }
     points = (paths.DECODING_POINTS / "num_beams.tsv").read_text().splitlines()
-    assert points[0] == "num_beams\tfinal\tsamples"
+    assert points[0] == "value\tfinal\tsamples"
     assert points[1:] == [f"{each.num_beams}\t{score}\t4" for each, score in zip(tried, finals, strict=True)]
+    assert {path.stem for path in paths.DECODING_POINTS.iterdir()} == set(asdict(tried[0])) - {"max_new_tokens"}
 
 
 def test_fixed_settings_that_score_higher_than_all_candidates_stay(trained: None) -> None:

@@ -32,16 +32,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.cleaning.jamo import repairs
 from stages.cleaning.misspellings import NEVER_RIGHT, SOMETIMES_RIGHT
-from stages.corpus.dialogue import MASK_OR_SPEAKER
+from stages.corpus.kiwi import kiwi, mask_spans
 
 if TYPE_CHECKING:
-    from kiwipiepy import Kiwi, Token
+    from kiwipiepy import Token
 
     Reading = tuple[Sequence[Token], float]
 
@@ -223,18 +222,8 @@ def _may_stand_apart(left: Token, right: Token, line: str) -> bool:
     return particle and (verb or (right.tag[:2] in ("NN", "MA") and right.len > 1))
 
 
-@cache
-def _kiwi() -> Kiwi:
-    # Loading takes seconds: importing this module must not. Typos are no words here; work is shared by processes.
-    from kiwipiepy import Kiwi
-
-    return Kiwi(num_workers=1, load_typo_dict=False, load_multi_dict=False)
-
-
 def _read(lines: Sequence[str], readings: int) -> Iterator[Sequence[Reading]]:
-    analysed: Iterator[Sequence[Reading]] = _kiwi().analyze(lines, top_n=readings, pretokenized=_mask_spans)
-    return analysed
-
-
-def _mask_spans(line: str) -> list[tuple[int, int, str]]:
-    return [(*match.span(), "W_HASHTAG") for match in MASK_OR_SPEAKER.finditer(line)]
+    # Typos are no words here; work is shared by processes.
+    analyzer = kiwi(num_workers=1, load_typo_dict=False, load_multi_dict=False)
+    analyzed: Iterator[Sequence[Reading]] = analyzer.analyze(lines, top_n=readings, pretokenized=mask_spans)
+    return analyzed

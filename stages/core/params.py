@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -312,7 +313,7 @@ class Train(Section):
     checkpointed_layers: Annotated[
         Literal["auto", "all"] | Count, Field(description="auto, all, or an integer of at least 0")
     ]
-    """Layers whose activations are computed again to save memory; auto: what is fastest in `memory`."""
+    """Layers recomputed in the backward pass to save memory; auto: what is fastest in `memory`."""
     dequantize: Literal["auto", "always", "never"]
     """Hold the 4-bit base in the compute dtype while training: the same numbers, faster, and more memory."""
     eval_steps: Annotated[
@@ -331,14 +332,57 @@ class Train(Section):
     """The longest of these summaries, in tokens."""
 
 
-BeamCount = Annotated[int, Field(ge=1, le=32)]
-LengthPenalty = Annotated[float, Field(ge=-10, le=10)]
-RepetitionPenalty = Annotated[float, Field(gt=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+NewTokens = Annotated[int, Field(ge=1, le=4096)]
 
 
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How one summary is searched for; `stages/engines` obeys it.
+
+    What has a default, at which it does nothing, is searched: params.yaml has it twice, as the value without a search
+    and, after `tune_`, as the list to try. Lengths are shares of the dialogue's tokens; 0 sets no limit.
+    """
+
+    max_new_tokens: NewTokens
+    """The longest summary, in tokens."""
+    num_beams: Annotated[int, Field(ge=1, le=32)] = 1
+    """Beams; 1 is greedy."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    """Above 0 longer beams win, below 0 shorter ones; one search serves several."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Above 1 tokens already seen get less likely."""
+    min_length: Share = 0.0
+    """The shortest summary, as a share of the dialogue's tokens."""
+    max_length: Share = 0.0
+    """The longest summary, as a share of the dialogue's tokens; 0 sets no limit."""
+    stop_at_sentence: bool = False
+    """Let a summary that has reached `max_length` go on to the end of its sentence."""
+
+
+SEARCHED = {field.name: field.default for field in fields(DecodingSettings) if field.default is not MISSING}
+"""The settings that are searched, with the values at which they do nothing."""
+SEARCHED_AS = "tune_"
+
+
+def searched(section: type[S]) -> type[S]:
+    """Put the searched settings into a section before its field `tune`, and their lists after `tune_samples`."""
+    types = {name: get_type_hints(DecodingSettings, include_extras=True)[name] for name in SEARCHED}
+    added: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if name == "tune":
+            added |= {each: (kind, ...) for each, kind in types.items()}
+        added[name] = (field.annotation, field)
+        if name == "tune_samples":
+            lists = {each: Annotated[list[kind], Field(min_length=1)] for each, kind in types.items()}  # type: ignore[valid-type]
+            added |= {f"{SEARCHED_AS}{each}": (kind, ...) for each, kind in lists.items()}
+    made = create_model(section.__name__, __base__=Section, __doc__=section.__doc__, **added)
+    return cast(type[S], made)
+
+
+@searched
 class Decoding(Section):
-    """How summaries are generated."""
+    """How summaries are generated: the fields below, and those of `DecodingSettings`."""
 
     engine: Literal["transformers", "vllm"]
     """What generates in `infer`; vllm loads models/merged, and is installed as the extra `vllm`."""
@@ -348,36 +392,12 @@ class Decoding(Section):
         Literal["auto"] | Annotated[int, Field(ge=256)], Field(description="auto, or an integer of at least 256")
     ]
     """The most tokens held at once: dialogues x (longest prompt + beams x longest summary); auto: what memory holds."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
+    max_new_tokens: NewTokens
     """The longest summary, in tokens."""
-    num_beams: BeamCount
-    """BeamCount; 1 is greedy."""
-    length_penalty: LengthPenalty
-    """Above 0 longer beams win, below 0 shorter ones."""
-    repetition_penalty: RepetitionPenalty
-    """Above 1 tokens already seen get less likely."""
-    min_length: Share
-    """The shortest summary, as a share of the dialogue's tokens."""
-    max_length: Share
-    """The longest summary, as a share of the dialogue's tokens; 0 sets no limit."""
-    stop_at_sentence: bool
-    """Let a summary that has reached `max_length` go on to the end of its sentence."""
     tune: bool
-    """Search the lists below on dev; false takes the settings above as they are."""
+    """Search the lists of `tune_` on dev; false takes the settings as they are."""
     tune_samples: Annotated[int, Field(ge=2)]
     """The most dev dialogues that the search uses; its gain is cross-validated between their halves."""
-    tune_num_beams: Annotated[list[BeamCount], Field(min_length=1)]
-    """BeamCount to try."""
-    tune_length_penalty: Annotated[list[LengthPenalty], Field(min_length=1)]
-    """Length penalties to try with each number of beams above 1; one search serves them all."""
-    tune_repetition_penalty: Annotated[list[RepetitionPenalty], Field(min_length=1)]
-    """Repetition penalties to try."""
-    tune_min_length: Annotated[list[Share], Field(min_length=1)]
-    """Shortest lengths to try."""
-    tune_max_length: Annotated[list[Share], Field(min_length=1)]
-    """Longest lengths to try."""
-    tune_stop_at_sentence: Annotated[list[bool], Field(min_length=1)]
-    """What to try where a longest length is set."""
     rerank: Literal["none", "mbr"]
     """mbr takes, of beams and samples, the one most like all others (ROUGE of morphemes)."""
     samples: Count

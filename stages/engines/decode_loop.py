@@ -13,6 +13,7 @@ from stages.engines.beam_search import BeamSearch, Proposal, Search
 from stages.engines.forward_step import Step, step_for
 from stages.engines.padded_rows import PaddedRows
 from stages.engines.prefill import Prefix, Prompts, read_into, read_prompts
+from stages.engines.settings import DecodingSettings
 from stages.engines.slot_cache import SlotCache, attention_masks
 from stages.models.families import reads_packed
 
@@ -27,7 +28,7 @@ def decode(
     model: PreTrainedModel,
     prompts: Prompts,
     searches: Sequence[Search],
-    repetition_penalty: float = 1.0,
+    settings: DecodingSettings,
     *,
     waiting: Iterable[tuple[Sequence[int], Search]] = (),
     watch: Callable[[], None] | None = None,
@@ -35,6 +36,7 @@ def decode(
     """Run one search for each prompt to its end; all are of one kind and width.
 
     Args:
+        settings: those of all searches, which may differ in the length penalty.
         prompts: they stay as they were, for other searches, unless some wait.
         waiting: prompts and their searches that take the places of those that are done; they begin with the same
             prefix, and are no longer than the longest of `prompts`. A model that reads no packed rows has none.
@@ -43,7 +45,7 @@ def decode(
     alive = list(searches)
     queue = deque(waiting)
     branches = _PaddedBranches(model, prompts) if isinstance(prompts.cache, PaddedRows) else _Branches(model, prompts)
-    _advance(alive, prompts.logits[:, None], prompts.ids, repetition_penalty)
+    _advance(alive, prompts.logits[:, None], prompts.ids, settings)
     while True:
         if watch is not None:
             watch()
@@ -53,7 +55,7 @@ def decode(
             ids, joining = zip(*(queue.popleft() for _ in rows), strict=True)
             for row, search in zip(rows, joining, strict=True):
                 alive[row] = search
-            _advance(joining, branches.join(rows, ids)[:, None], ids, repetition_penalty)
+            _advance(joining, branches.join(rows, ids)[:, None], ids, settings)
             continue
         if len(free) == len(alive):
             return
@@ -62,17 +64,17 @@ def decode(
             branches.keep(kept)
             alive = [alive[row] for row in kept]
         logits = branches.step(alive)
-        _advance(alive, logits, branches.prompt_ids, repetition_penalty)
+        _advance(alive, logits, branches.prompt_ids, settings)
 
 
 def decode_in_turn(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     searches: Sequence[Search],
+    settings: DecodingSettings,
     prefix: Prefix,
     room: int,
     limits: Limits,
-    repetition_penalty: float = 1.0,
     watch: Callable[[], None] | None = None,
 ) -> None:
     """Run one search for each prompt, as many at once as the limits allow; the others wait.
@@ -88,13 +90,11 @@ def decode_in_turn(
         first = min(first, max(1, PADDED_AT_ONCE // len(prompts[0])))
         for start in range(0, len(prompts), first):
             part = slice(start, start + first)
-            decode(
-                model, read_prompts(model, prompts[part], prefix, room), searches[part], repetition_penalty, watch=watch
-            )
+            decode(model, read_prompts(model, prompts[part], prefix, room), searches[part], settings, watch=watch)
         return
     waiting = zip(prompts[first:], searches[first:], strict=True)
     at_once = read_prompts(model, prompts[:first], prefix, room)
-    decode(model, at_once, searches[:first], repetition_penalty, waiting=waiting, watch=watch)
+    decode(model, at_once, searches[:first], settings, waiting=waiting, watch=watch)
 
 
 class _Branches:
@@ -188,32 +188,32 @@ class _PaddedBranches:
 
 
 def _advance(
-    searches: Sequence[Search], logits: torch.Tensor, prompts: Sequence[Sequence[int]], repetition_penalty: float
+    searches: Sequence[Search], logits: torch.Tensor, prompts: Sequence[Sequence[int]], settings: DecodingSettings
 ) -> None:
     """Let searches that are not done take a step, by the logits after each of their hypotheses or the prompt."""
-    proposals = _propose(logits, prompts, searches, repetition_penalty)
+    proposals = _propose(logits, prompts, searches, settings)
     for search, proposal in zip(searches, proposals, strict=True):
         if not search.done:
             search.advance(proposal)
 
 
 def _propose(
-    logits: torch.Tensor, prompts: Sequence[Sequence[int]], searches: Sequence[Search], repetition_penalty: float
+    logits: torch.Tensor, prompts: Sequence[Sequence[int]], searches: Sequence[Search], settings: DecodingSettings
 ) -> list[list[Proposal]]:
     """The best next tokens of each hypothesis; in transformers too, a beam's penalty applies to log probabilities."""
     wanted = max(search.wanted for search in searches)
     beams = isinstance(searches[0], BeamSearch)
     # Of a greedy step only the largest is looked for, which float32 would not change.
-    scores = logits if wanted == 1 and repetition_penalty == 1 else logits.float()
-    if repetition_penalty != 1:
+    scores = logits if wanted == 1 and settings.repetition_penalty == 1 else logits.float()
+    if settings.repetition_penalty != 1:
         written = [
             [*prompt, *ids]
             for prompt, search in zip(prompts, searches, strict=True)
             for ids in (search.running if len(search.running) == logits.shape[1] else [[]] * logits.shape[1])
         ]
-        scores = _penalise(scores - _log_sum(scores) if beams else scores, written, repetition_penalty)
+        scores = _penalise(scores - _log_sum(scores) if beams else scores, written, settings.repetition_penalty)
     values, ids = scores.max(dim=-1, keepdim=True) if wanted == 1 else scores.topk(min(wanted, scores.shape[-1]))
-    if wanted > 2 and not (beams and repetition_penalty != 1):
+    if wanted > 2 and not (beams and settings.repetition_penalty != 1):
         values = values - _log_sum(scores)
     return [
         [list(zip(*proposal, strict=True)) for proposal in zip(*row, strict=True)]

@@ -1,44 +1,68 @@
-"""How a summary is searched for: the settings of one search, and what they allow at each step."""
+"""How a summary is searched for: which settings mean something, what a search over them tries, and what they allow.
+
+`DecodingSettings` is declared in stages/core/params.py, with what params.yaml may say.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
-from stages.core.params import Decoding
+from stages.core.errors import UserError
+from stages.core.params import SEARCHED, SEARCHED_AS, Decoding
+from stages.core.params import DecodingSettings as DecodingSettings  # what the engines import from here
+
+NEEDS = {"length_penalty": "num_beams", "stop_at_sentence": "max_length"}
+"""Settings that mean nothing while another one does nothing."""
 
 _SENTENCE_END = re.compile(r"\w[.!?]+[\"'”’)]*\s*$")
 
 
-@dataclass(frozen=True)
-class DecodingSettings:
-    """One way to search. Lengths are shares of the dialogue's tokens; 0 sets no limit.
-
-    With `stop_at_sentence` a summary that has reached `max_length` goes on to the end of its sentence; without, it
-    ends there. `max_new_tokens` ends every summary.
-    """
-
-    max_new_tokens: int
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    min_length: float = 0.0
-    max_length: float = 0.0
-    stop_at_sentence: bool = False
-
-
 def fixed_settings(decoding: Decoding) -> DecodingSettings:
     """The settings that params.yaml gives, without a search."""
-    return DecodingSettings(
-        max_new_tokens=decoding.max_new_tokens,
-        num_beams=decoding.num_beams,
-        length_penalty=decoding.length_penalty,
-        repetition_penalty=decoding.repetition_penalty,
-        min_length=decoding.min_length,
-        max_length=decoding.max_length,
-        stop_at_sentence=decoding.stop_at_sentence,
-    )
+    return DecodingSettings(decoding.max_new_tokens, **{name: getattr(decoding, name) for name in SEARCHED})
+
+
+def candidates(decoding: Decoding) -> list[DecodingSettings]:
+    """All combinations that a search tries, each once; what means nothing in one of them stays as params.yaml has it.
+
+    Raises:
+        UserError: the shortest length is above the longest one in all of them.
+    """
+    fixed = fixed_settings(decoding)
+    lists = [getattr(decoding, f"{SEARCHED_AS}{name}") for name in SEARCHED]
+    tried = [replace(fixed, **dict(zip(SEARCHED, values, strict=True))) for values in product(*lists)]
+    possible = [
+        replace(settings, **{name: getattr(fixed, name) for name in SEARCHED.keys() - meaning(settings).keys()})
+        for settings in tried
+        if settings.max_length == 0 or settings.min_length <= settings.max_length
+    ]
+    if not possible:
+        raise UserError("params.yaml: decoding.tune_min_length: each is above every tune_max_length; nothing to try")
+    return list(dict.fromkeys(possible))
+
+
+def meaning(settings: DecodingSettings) -> dict[str, Any]:
+    """The searched settings that mean something beside the others, by name.
+
+    >>> meaning(DecodingSettings(96, num_beams=1, length_penalty=0.7, max_length=0.3))
+    {'num_beams': 1, 'repetition_penalty': 1.0, 'min_length': 0.0, 'max_length': 0.3, 'stop_at_sentence': False}
+    """
+    values = {name: getattr(settings, name) for name in SEARCHED}
+    idle = {name for name, value in values.items() if value == SEARCHED[name]}
+    return {name: value for name, value in values.items() if NEEDS.get(name) not in idle}
+
+
+def active(settings: DecodingSettings) -> dict[str, Any]:
+    """The searched settings that do something: those an engine has to obey, or refuse.
+
+    >>> active(DecodingSettings(96, num_beams=4, stop_at_sentence=True))
+    {'num_beams': 4}
+    """
+    return {name: value for name, value in meaning(settings).items() if value != SEARCHED[name]}
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class TransformersWriter:
         with self._ready():
             prompts = self._read(self._prompt_ids(dialogues), hypotheses * settings.max_new_tokens)
             for searches in kinds:
-                decode(self.model, prompts, searches, settings.repetition_penalty)
+                decode(self.model, prompts, searches, settings)
         return [[text for search in alike for text in self._texts(search)[0]] for alike in zip(*kinds, strict=True)]
 
     def samples(
@@ -82,7 +82,7 @@ class TransformersWriter:
             prompts = self._read(self._prompt_ids(dialogues), room)
             for first, alike in kinds.items():
                 searches = self._searches(dialogues, alike)
-                decode(self.model, prompts, searches, first.repetition_penalty)
+                decode(self.model, prompts, searches, first)
                 results = [self._texts(search) for search in searches]
                 # A greedy search has no length penalty, and one result for all of them.
                 for i, each in enumerate(alike):
@@ -98,7 +98,7 @@ class TransformersWriter:
 
         with self._ready():
             prompts = self._read(self._prompt_ids([dialogue]), settings.num_beams * settings.max_new_tokens)
-            decode(self.model, prompts, [search], settings.repetition_penalty, watch=watch)
+            decode(self.model, prompts, [search], settings, watch=watch)
         return self._texts(search)[0][0]
 
     @contextmanager
@@ -141,7 +141,7 @@ class TransformersWriter:
         room = hypotheses * settings.max_new_tokens
         with self._ready():
             prefix = self._prefix_of(ids)
-            decode_in_turn(self.model, ids, searches, prefix, room, limits, settings.repetition_penalty, watch)
+            decode_in_turn(self.model, ids, searches, settings, prefix, room, limits, watch)
 
     def _searches(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[Search]:
         """A search for each dialogue, under settings that differ in nothing but the length penalty."""

@@ -3,8 +3,8 @@
     pip install -e '.[vllm]'
 
 vLLM needs a GPU and brings its own torch, so it is an extra, and the tests run this module against a stand-in with the
-signatures of vLLM's `LLM.generate` and `LLM.beam_search`. Lengths relative to the dialogue are left to the transformers
-engine.
+signatures of vLLM's `LLM.generate` and `LLM.beam_search`. Settings that vLLM has not, such as lengths relative to the
+dialogue, are refused.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
-from stages.core.params import Decoding
+from stages.core.params import SEARCHED, Decoding, show
 from stages.engines.batches import Limits, Tell
 from stages.engines.beam_search import SAMPLED_FROM
-from stages.engines.settings import DecodingSettings
+from stages.engines.settings import DecodingSettings, active
 from stages.engines.writer import Sampling
 from stages.models.prompt import PromptBuilder
 
 ROWS = 512
 """Dialogues given at once. vLLM makes batches of its own; in ours a killed run loses what was under way."""
+
+
+BEAMS = {"num_beams", "length_penalty"}
+WITHOUT_BEAMS = {"repetition_penalty"}
+"""The settings that vLLM has, by how it searches."""
 
 
 class VllmWriter:
@@ -59,8 +64,7 @@ class VllmWriter:
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
-        if settings.min_length or settings.max_length:
-            raise UserError("metrics/eval/decoding.json: relative lengths need decoding.engine: transformers")
+        _refuse_what_vllm_has_not(settings)
         found = self._beams(dialogues, settings) if settings.num_beams > 1 else self._generate(dialogues, settings)
         drawn = self._sample(dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
         return [[*best, *more] for best, more in zip(found, drawn, strict=True)]
@@ -68,6 +72,7 @@ class VllmWriter:
     def samples(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
     ) -> list[list[str]]:
+        _refuse_what_vllm_has_not(settings)
         return self._sample(dialogues, settings, sampling)
 
     def _sample(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[str]]:
@@ -91,8 +96,6 @@ class VllmWriter:
         return [[self.builder.summary(completion.token_ids) for completion in output.outputs] for output in outputs]
 
     def _beams(self, dialogues: Sequence[str], settings: DecodingSettings) -> list[list[str]]:
-        if settings.repetition_penalty != 1:
-            raise UserError("metrics/eval/decoding.json: vLLM's beam search has no repetition penalty; set it to 1")
         params = self.vllm.BeamSearchParams(
             beam_width=settings.num_beams,
             max_tokens=settings.max_new_tokens,
@@ -108,3 +111,13 @@ class VllmWriter:
 
     def _prompts(self, dialogues: Sequence[str]) -> list[dict[str, list[int]]]:
         return [{"prompt_token_ids": self.builder.prompt_ids(dialogue)} for dialogue in dialogues]
+
+
+def _refuse_what_vllm_has_not(settings: DecodingSettings) -> None:
+    obeyed, search = (BEAMS, "beam search") if settings.num_beams > 1 else (WITHOUT_BEAMS, "greedy search")
+    for name, value in active(settings).items():
+        if name not in obeyed:
+            raise UserError(
+                f"metrics/eval/decoding.json: {name} = {show(value)}: vLLM's {search} has no such setting; "
+                f"set decoding.engine: transformers, or tune_{name}: [{show(SEARCHED[name])}]"
+            )

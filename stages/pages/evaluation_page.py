@@ -10,9 +10,10 @@ from stages.pages.highlight import mark_overlap
 from stages.pages.marked_text import Run, mark_tags
 from stages.pages.rendering import render
 from stages.scoring.bootstrap import Interval, interval
+from stages.scoring.metrics import METRICS
 from stages.scoring.morphemes import Cutter, Morpheme, joined
 from stages.scoring.prediction_checks import CHECKS, length_ratio
-from stages.scoring.rouge import Scores, Text, mean
+from stages.scoring.rouge import Score, Scores, Text, mean
 from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_topic_word
 
 Scored = tuple[Sequence[ScoredRow], Mapping[str, Sequence[Scores]]]
@@ -29,6 +30,8 @@ MEANING = {
     "length": "Less than half of the references' mean length, or more than twice.",
 }
 """What each check finds, for the reader of the report."""
+TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "final": "mean"}
+"""Of the numbers that a metric gives; others stand under their own names."""
 
 
 def render_report(scored: Mapping[str, Scored], decoding: Mapping[str, Any], cut: Cutter) -> str:
@@ -71,24 +74,24 @@ class SplitScores:
 
 def split_scores(rows: Sequence[ScoredRow], baselines: Mapping[str, Sequence[Scores]]) -> SplitScores:
     """A split's mean scores beside the baselines'."""
-    levels = {
-        "word": [row.word for row in rows],
-        "morpheme": [row.morpheme for row in rows],
-        "clipped": [row.clipped for row in rows],
-    }
+    levels = {name: [row.scores[name] for row in rows] for name in METRICS}
     means = {level: mean(of).rounded() for level, of in levels.items()}
+    numbers = dict.fromkeys(name for of in means.values() for name in of)
     return SplitScores(
         len(rows),
         {f"model, {level}": mean_final(of) for level, of in levels.items()},
         {f"{name}, morpheme": mean_final(of) for name, of in baselines.items()},
         TextTable(
-            ["", "ROUGE-1", "ROUGE-2", "ROUGE-L", "mean"],
-            [[f"model, {level}", *(f"{value:.2f}" for value in of.values())] for level, of in means.items()],
+            ["", *(TITLES.get(name, name) for name in numbers)],
+            [
+                [f"model, {level}", *(f"{of[name]:.2f}" if name in of else "" for name in numbers)]
+                for level, of in means.items()
+            ],
         ),
     )
 
 
-def mean_final(scores: Sequence[Scores]) -> Interval:
+def mean_final(scores: Sequence[Score]) -> Interval:
     return interval([score.final for score in scores])
 
 

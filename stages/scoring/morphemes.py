@@ -8,10 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.errors import UserError
-from stages.corpus.dialogue import MASK_OR_SPEAKER
+from stages.corpus.kiwi import kiwi, mask_spans
 
 if TYPE_CHECKING:
-    from kiwipiepy import Kiwi
     from mecab import MeCab
 
 
@@ -39,8 +38,8 @@ def words(texts: Sequence[str]) -> list[str]:
 
 def cut_with_kiwi(texts: Sequence[str]) -> list[list[Morpheme]]:
     """Kiwi's morphemes; a mask or a speaker tag is one."""
-    analysed = _kiwi().tokenize(texts, pretokenized=_mask_spans)
-    return [[Morpheme(_INNER_DOT.sub("·", token.form), token.start, token.end) for token in row] for row in analysed]
+    analyzed = kiwi().tokenize(texts, pretokenized=mask_spans)
+    return [[Morpheme(_INNER_DOT.sub("·", token.form), token.start, token.end) for token in row] for row in analyzed]
 
 
 def cut_with_mecab(texts: Sequence[str]) -> list[list[Morpheme]]:
@@ -51,7 +50,7 @@ def cut_with_mecab(texts: Sequence[str]) -> list[list[Morpheme]]:
     """
     mecab = _mecab()
     return [
-        [Morpheme(_INNER_DOT.sub("·", found.surface), found.span.start, found.span.end) for found in mecab.parse(text)]
+        [Morpheme(_INNER_DOT.sub("·", token.surface), token.span.start, token.span.end) for token in mecab.parse(text)]
         for text in texts
     ]
 
@@ -86,14 +85,6 @@ kiwi_morphemes = analyser(cut_with_kiwi)
 
 
 @cache
-def _kiwi() -> Kiwi:
-    # Loading takes seconds: importing this module must not.
-    from kiwipiepy import Kiwi
-
-    return Kiwi()
-
-
-@cache
 def _mecab() -> MeCab:
     try:
         from mecab import MeCab
@@ -103,7 +94,3 @@ def _mecab() -> MeCab:
             "`pip install python-mecab-ko` (built for Python up to 3.12), or set kiwi"
         ) from None
     return MeCab()
-
-
-def _mask_spans(text: str) -> list[tuple[int, int, str]]:
-    return [(*match.span(), "W_HASHTAG") for match in MASK_OR_SPEAKER.finditer(text)]

@@ -18,12 +18,14 @@ both texts hold it, and ROUGE-L is the longest common subsequence of the whole t
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from statistics import fmean
+from typing import TypeVar
 
 from rouge.rouge_score import f_r_p_rouge_n
 
@@ -31,7 +33,22 @@ from stages.scoring.morphemes import Analyser, kiwi_morphemes, words
 
 
 @dataclass(frozen=True)
-class Scores:
+class Score(ABC):
+    """What a metric says of a summary, or on average of several: its fields, from 0 to 100, and one number for all."""
+
+    @property
+    @abstractmethod
+    def final(self) -> float:
+        """The number that summaries are compared by."""
+
+    def rounded(self) -> dict[str, float]:
+        """The numbers by name, `final` last, with 4 decimals: what a metrics file holds."""
+        names = dict.fromkeys([*(field.name for field in fields(self)), "final"])
+        return {name: round(getattr(self, name), 4) for name in names}
+
+
+@dataclass(frozen=True)
+class Scores(Score):
     """F1 from 0 to 100."""
 
     rouge1: float
@@ -43,19 +60,20 @@ class Scores:
         """The competition's score."""
         return (self.rouge1 + self.rouge2 + self.rougeL) / 3
 
-    def rounded(self) -> dict[str, float]:
-        """The four numbers by name, with 4 decimals: what a metrics file holds."""
-        names = ("rouge1", "rouge2", "rougeL", "final")
-        return {name: round(getattr(self, name), 4) for name in names}
+
+S = TypeVar("S", bound=Score)
 
 
-def mean(scores: Sequence[Scores]) -> Scores:
-    """Raises ValueError where there is none."""
-    return Scores(
-        fmean(score.rouge1 for score in scores),
-        fmean(score.rouge2 for score in scores),
-        fmean(score.rougeL for score in scores),
-    )
+def mean(scores: Sequence[S]) -> S:
+    """The mean of each field.
+
+    Raises:
+        ValueError: there is no score.
+    """
+    if not scores:
+        raise ValueError("a mean needs at least one score")
+    kind = type(scores[0])
+    return kind(*(fmean(getattr(score, field.name) for score in scores) for field in fields(kind)))
 
 
 @dataclass(frozen=True)

@@ -9,45 +9,54 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.scoring.rouge import Scores
+from stages.scoring.metrics import MORPHEME, compared
+from stages.scoring.morphemes import CUTTERS
+from stages.scoring.rouge import Score
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """The `final` scores of a row at both levels, rounded to 4 decimals, and a digest of what it is scored against."""
+    """The `final` scores of a row, rounded to 4 decimals, and a digest of what it is scored against."""
 
     references: str
-    word: float
-    morpheme: float
+    finals: Mapping[str, float]
+    """By the metrics that runs are compared by."""
 
 
 RowScores = Mapping[str, Mapping[str, RowScore]]
 """By split, then by fname; a split without references is left out."""
 
 
-def row_score(references: Sequence[str], word: Scores, morpheme: Scores) -> RowScore:
-    """What is kept of a row."""
+def row_score(references: Sequence[str], scores: Mapping[str, Score]) -> RowScore:
+    """What is kept of a row, from its scores by metric."""
     digest = hashlib.sha256(json.dumps(list(references)).encode()).hexdigest()
-    return RowScore(digest[:12], round(word.final, 4), round(morpheme.final, 4))
+    return RowScore(digest[:12], {name: round(scores[name].final, 4) for name in compared()})
 
 
 def to_csv(scores: RowScores, analyzer: str) -> str:
-    """A table `split,fname,references,word` and the scores of morphemes under their analyzer's name."""
+    """A table `split,fname,references` and a column for each metric, that of morphemes under their analyzer's name."""
+    metrics = list(compared())
     file = io.StringIO()
     # Only so is a name with a line end of its own in quotation marks.
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(["split", "fname", "references", "word", analyzer])
+    columns = [analyzer if name == MORPHEME else name for name in metrics]
+    writer.writerow(["split", "fname", "references", *columns])
     for split, rows in scores.items():
-        writer.writerows([split, fname, row.references, row.word, row.morpheme] for fname, row in rows.items())
+        writer.writerows(
+            [split, fname, row.references, *(row.finals[name] for name in metrics)] for fname, row in rows.items()
+        )
     return file.getvalue()
 
 
 def from_csv(text: str) -> tuple[RowScores, str]:
-    """What `to_csv` wrote: the scores, and the analyzer's name."""
-    (*_, analyzer), *lines = csv.reader(io.StringIO(text, newline=""))
+    """What `to_csv` wrote, then by the metrics of that time: the scores, and the analyzer's name."""
+    (_, _, _, *columns), *lines = csv.reader(io.StringIO(text, newline=""))
+    analyzer = next(column for column in columns if column in CUTTERS)
+    metrics = [MORPHEME if column == analyzer else column for column in columns]
     scores: dict[str, dict[str, RowScore]] = {}
-    for split, fname, references, word, morpheme in lines:
-        scores.setdefault(split, {})[fname] = RowScore(references, float(word), float(morpheme))
+    for split, fname, references, *finals in lines:
+        row = RowScore(references, dict(zip(metrics, map(float, finals), strict=True)))
+        scores.setdefault(split, {})[fname] = row
     return scores, analyzer
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from stages.scoring.metrics import compared
+
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
 
 _FILES = """\
@@ -19,8 +21,8 @@ exploration  metrics/figures/explore.html"""
 def summary_table(scores: dict[str, Any]) -> str:
     """Write the contents of metrics/eval/scores.json as text.
 
-    The columns `word` and `morpheme` are the mean of ROUGE-1, ROUGE-2 and ROUGE-L, and R-1, R-2 and R-L are
-    those at morpheme level. A split that has no scores has no references.
+    The first columns are `final` by the metrics that runs are compared by, for ROUGE the mean of ROUGE-1, ROUGE-2 and
+    ROUGE-L; R-1, R-2 and R-L are those at morpheme level. A split that has no scores has no references.
     """
     return "\n\n".join([*(_split_table(split, scores.get(split)) for split in SPLITS), _FILES])
 
@@ -28,11 +30,16 @@ def summary_table(scores: dict[str, Any]) -> str:
 def _split_table(split: str, scores: dict[str, Any] | None) -> str:
     if scores is None:
         return _line(split, "no references: predicted, not scored")
-    morpheme = [f"{scores['morpheme'][name]:.2f}" for name in ("final", "rouge1", "rouge2", "rougeL")]
+    finals = {name: f"{scores[name]['final']:.2f}" for name in compared() if name in scores}
+    rouge = [f"{scores['morpheme'][name]:.2f}" for name in ("rouge1", "rouge2", "rougeL")]
     lines = [
-        _line(split, "word", "morpheme", "R-1", "R-2", "R-L"),
-        _line("model", f"{scores['word']['final']:.2f}", *morpheme),
-        *(_line(name, "", f"{baseline['final']:.2f}") for name, baseline in scores["baselines"].items()),
+        _line(split, *finals, "R-1", "R-2", "R-L"),
+        _line("model", *finals.values(), *rouge),
+        # Of a baseline there is the score of morphemes alone.
+        *(
+            _line(name, *(f"{baseline['final']:.2f}" if each == "morpheme" else "" for each in finals))
+            for name, baseline in scores["baselines"].items()
+        ),
     ]
     return "\n".join(lines)
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 from stages.corpus.dialogue import speakers
 from stages.corpus.hangul import hangul_share
 from stages.scoring.bootstrap import interval
-from stages.scoring.morphemes import words
+from stages.scoring.metrics import METRICS, MORPHEME, score_by_all
 from stages.scoring.prediction_checks import CHECKS, found, length_ratio
-from stages.scoring.rouge import Scorer, Scores, clipped, mean
+from stages.scoring.rouge import Score, Scorer, Scores, mean
 
 LENGTHS = (0, 250, 400, 600)
 """Where the groups of dialogues by length begin, in characters."""
@@ -29,11 +29,14 @@ class ScoredRow:
     references: Sequence[str]
     summary: str
     topic: str
-    word: Scores
-    morpheme: Scores
-    clipped: Scores
-    word_clipped: Scores
+    scores: Mapping[str, Score]
+    """By metric."""
     findings: Mapping[str, Sequence[str]]
+
+    @property
+    def morpheme(self) -> Scores:
+        """The score by which rows are sorted and grouped."""
+        return cast(Scores, self.scores[MORPHEME])
 
 
 def score_rows(
@@ -44,18 +47,14 @@ def score_rows(
     topics: Sequence[str],
     morphemes: Scorer,
 ) -> list[ScoredRow]:
-    """Score and check each summary; `clipped` is at morpheme level, `word_clipped` at word level."""
-    words_alone = Scorer(words)
+    """Score each summary by all metrics, and check it."""
     columns = zip(
         fnames,
         dialogues,
         references,
         summaries,
         topics,
-        words_alone.rows(summaries, references),
-        morphemes.rows(summaries, references),
-        morphemes.rows(summaries, references, clipped),
-        words_alone.rows(summaries, references, clipped),
+        score_by_all(summaries, references, morphemes),
         map(found, summaries, dialogues, references),
         strict=True,
     )
@@ -72,10 +71,7 @@ def measure(rows: Sequence[ScoredRow], baselines: Mapping[str, Sequence[Scores]]
     summaries, references = [row.summary for row in rows], [row.references for row in rows]
     failed = Counter(name for row in rows for name in row.findings)
     return {
-        "word": with_interval([row.word for row in rows]),
-        "morpheme": with_interval([row.morpheme for row in rows]),
-        "clipped": with_interval([row.clipped for row in rows]),
-        "word_clipped": with_interval([row.word_clipped for row in rows]),
+        **{name: with_interval([row.scores[name] for row in rows]) for name in METRICS},
         "baselines": {name: {"final": mean(scores).rounded()["final"]} for name, scores in baselines.items()},
         "empty": sum(not summary.strip() for summary in summaries),
         "length_ratio": round(length_ratio(summaries, references), 4),
@@ -101,7 +97,7 @@ def headline(measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def with_interval(scores: Sequence[Scores]) -> dict[str, float]:
+def with_interval(scores: Sequence[Score]) -> dict[str, float]:
     """The mean scores, and where `final` lies with 95% confidence."""
     bounds = interval([score.final for score in scores])
     return {**mean(scores).rounded(), "final_low": round(bounds.low, 4), "final_high": round(bounds.high, 4)}

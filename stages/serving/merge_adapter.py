@@ -9,9 +9,12 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.core.errors import UserError
-from stages.engines.settings import DecodingSettings
+from stages.engines.settings import DecodingSettings, active
 from stages.models.chat_template import with_date
 from stages.models.prompt import PROMPT_FILE, PromptBuilder
+
+IN_TRANSFORMERS = {"num_beams", "length_penalty", "repetition_penalty"}
+"""Settings that mean the same to `generate`; its lengths are tokens, ours shares of the dialogue's."""
 
 
 def fold(model: PeftModel) -> PreTrainedModel:
@@ -53,14 +56,12 @@ def is_merged(folder: Path) -> bool:
 
 
 def generation_config(model: PreTrainedModel, builder: PromptBuilder, settings: DecodingSettings) -> GenerationConfig:
-    """What `generate` does by itself."""
-    beams = {"num_beams": settings.num_beams, "length_penalty": settings.length_penalty}
+    """What `generate` does by itself; of the settings, it gets those that transformers has by the same name."""
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=settings.max_new_tokens,
-        repetition_penalty=settings.repetition_penalty,
         bos_token_id=model.generation_config.bos_token_id,
         eos_token_id=builder.stop_id,
         pad_token_id=builder.pad_id,
-        **(beams if settings.num_beams > 1 else {}),  # transformers saves no length penalty without beams
+        **{name: value for name, value in active(settings).items() if name in IN_TRANSFORMERS},
     )

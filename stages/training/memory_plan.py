@@ -1,4 +1,5 @@
-"""How a training uses its memory: what to keep, what to compute again, and how much to do at once."""
+"""How a training uses its memory: which layers keep their activations, which recompute them, and how much is done
+at once."""
 
 from __future__ import annotations
 
@@ -22,16 +23,16 @@ GIB = 2**30
 CPU_MICRO_BATCH_TOKENS = 2048
 """Tokens of a micro-batch on the CPU, whose speed hardly changes from a thousand on."""
 LARGE = 1_000_000_000
-"""Weights from which a CPU computes activations again, and no longer holds 4-bit weights dequantized."""
+"""Weights from which a CPU recomputes all layers, and no longer holds 4-bit weights dequantized."""
 PROBE_TOKENS = (512, 1024)
 SPARE = 0.92
 """Share of the memory that is planned with; fragments, and rows unlike those of the probe, take the rest."""
 OPTIMIZER = 12
 """Bytes of a trained parameter that are taken after planning: its gradient and two moments in float32."""
 RATE = 640e12
-"""FLOP a second of products on a data-centre GPU, to weigh computing again against more micro-batches."""
-BESIDE = 1.4e-11
-"""Seconds of a micro-batch beside its products, for each weight: dequantizing, adapters, what is done element by
+"""FLOP a second of products on a data-centre GPU, to weigh recomputed layers against more micro-batches."""
+FIXED_OVERHEAD = 1.4e-11
+"""Fixed overhead per micro-batch, in seconds for each weight: dequantizing, adapters, what is done element by
 element."""
 LAUNCH = 0.0073
 """Seconds that a layer's kernels take to be started, forward and backward: what a micro-batch of few tokens takes.
@@ -46,13 +47,13 @@ class MemoryPlan:
     micro_batch_tokens: int
     """Tokens of a micro-batch at most, but for a single row that is longer."""
     recomputed_layers: int
-    """Layers, from the first on, whose activations are computed again in the backward pass."""
+    """Layers, from the first on, whose activations are recomputed in the backward pass."""
 
     def describe(self, layers: int, dequantized: bool) -> str:
         """One line for the log."""
         base = "base dequantized once" if dequantized else "base as it is stored"
         return (
-            f"Memory: {base}, activations of {self.recomputed_layers} of {layers} layers computed again, "
+            f"Memory: {base}, {self.recomputed_layers} of {layers} layers recomputed, "
             f"micro-batches of up to {self.micro_batch_tokens} tokens"
         )
 
@@ -91,7 +92,7 @@ def count_layers(model: PreTrainedModel) -> int:
 
 
 def set_recomputed(model: PreTrainedModel, count: int) -> None:
-    """Have the first `count` decoder layers compute their activations again, and the others keep them."""
+    """Have the first `count` decoder layers recompute their activations, and the others keep them."""
     layers: Any = model.base_model.layers
     if count:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -131,7 +132,7 @@ def make_plan(
     if not isinstance(micro_batch_tokens, str) and fixed_count is not None:
         return MemoryPlan(micro_batch_tokens, fixed_count)
 
-    kept, again = (_bytes_per_token(model, probe, count) for count in (0, layers))
+    kept, recomputed = (_bytes_per_token(model, probe, count) for count in (0, layers))
     later = OPTIMIZER * sum(parameter.numel() for parameter in trainable(model))
     free = memory - torch.cuda.memory_allocated() - later
     counts = range(layers + 1) if fixed_count is None else [fixed_count]
@@ -139,13 +140,13 @@ def make_plan(
     needed = longest if isinstance(micro_batch_tokens, str) else max(longest, micro_batch_tokens)
     fitting = []
     for count in counts:
-        tokens = int(free / (kept + (again - kept) * count / layers))
+        tokens = int(free / (kept + (recomputed - kept) * count / layers))
         if tokens >= needed:
             tokens = min(tokens, most) if isinstance(micro_batch_tokens, str) else micro_batch_tokens
             fitting.append(MemoryPlan(tokens, count))
     if not fitting:
         raise UserError(
-            f"train.memory: a row of {longest} tokens needs {needed * again / GIB:.1f} GiB beside the model's "
+            f"train.memory: a row of {longest} tokens needs {needed * recomputed / GIB:.1f} GiB beside the model's "
             f"{torch.cuda.memory_allocated() / GIB:.1f}, and there are {free / GIB:.1f}; lower prompt.max_tokens or "
             "lora.r"
         )
@@ -155,8 +156,8 @@ def make_plan(
 def seconds(plan: MemoryPlan, layers: int, weights: int, steps: Sequence[Sequence[int]]) -> float:
     """What steps cost under a plan, to compare plans by.
 
-    Products take 4 FLOP for each weight and token. Computing activations again takes 2 more, and as long as 3, since
-    attention and all between the products are done again too.
+    Products take 4 FLOP for each weight and token. A recomputed layer takes 2 more, and as long as 3, since attention
+    and all between its products are done again too. Each micro-batch has a fixed overhead besides.
 
     Args:
         plan: the plan.
@@ -164,18 +165,18 @@ def seconds(plan: MemoryPlan, layers: int, weights: int, steps: Sequence[Sequenc
         weights: of the model.
         steps: the lengths of each step's rows.
     """
-    again = plan.recomputed_layers / layers
+    recomputed = plan.recomputed_layers / layers
     total = 0.0
     for lengths in steps:
         for rows in split(lengths, plan.micro_batch_tokens):
             tokens = sum(lengths[row] for row in rows)
-            busy = (4 + 3 * again) * weights * tokens / RATE + BESIDE * weights
-            total += max(busy, LAUNCH * layers * (1 + again / 2))
+            busy = (4 + 3 * recomputed) * weights * tokens / RATE + FIXED_OVERHEAD * weights
+            total += max(busy, LAUNCH * layers * (1 + recomputed / 2))
     return total
 
 
 def step_down(plan: MemoryPlan, layers: int, longest: int) -> MemoryPlan:
-    """The plan after memory ran out: half the tokens, and everything computed again."""
+    """The plan after memory ran out: half the tokens, and all layers recomputed."""
     return MemoryPlan(max(longest, plan.micro_batch_tokens // 2), layers)
 
 

@@ -1,6 +1,7 @@
 """Puts a training together: the base model as the memory allows, the trainer, and the plan that it follows.
 
-`stages.train` is one way to use it; another objective, or several processes, brings a trainer or callbacks of its own.
+`stages.train` is one way to use it. What is learned is an entry of `stages.training.objectives`, with its own rows in
+`TrainingData`; previews, tracking and whatever else goes on beside come in as functions and callbacks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
+from stages.training.objectives import Objective
 from stages.training.schedule import expected_seconds, make_schedule
 from stages.training.tracking import SpeedBar, Speedometer, peak_memory
 from stages.training.trainer import SummaryTrainer, as_dataset
@@ -87,6 +89,7 @@ def build_trainer(
     data: TrainingData,
     base: Base,
     run: Path,
+    objective: Objective,
     *,
     preview: Callable[[PreTrainedModel, int], dict[str, float]],
     callbacks: Sequence[TrainerCallback],
@@ -95,6 +98,7 @@ def build_trainer(
 
     Args:
         run: the folder of its checkpoints.
+        objective: what it makes small; the data's rows are of its kind.
         preview: takes the model and the step, and returns scores to log; called at each evaluation.
     """
     schedule = make_schedule(len(data.rows), params.train)
@@ -106,6 +110,7 @@ def build_trainer(
         processing_class=data.builder.tokenizer,
         peft_config=lora_config(params, base.model),
         callbacks=[MarkComplete(), base.speed, *callbacks],
+        objective=objective,
         preview=lambda step: preview(trainer.model, step),
         lora_plus_ratio=params.lora.plus_ratio,
         fp8=params.quantization.compute == "fp8",

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on summaries: the loss is taken over the completion's tokens alone."""
+"""Trains on packed rows, by an objective that takes its loss from them; no logits are computed for prompts."""
 
 from __future__ import annotations
 
@@ -18,30 +18,27 @@ from trl import SFTTrainer
 from stages.core.errors import UserError
 from stages.layers.fused_layer import can_fuse, fuse, refresh
 from stages.layers.packed_attention import PACKED, use_attention
-from stages.layers.packed_rows import Packed, TrainingRow, pack, split
+from stages.layers.packed_rows import Packed, split
 from stages.models.families import family_of, fused_families, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
+from stages.training.objectives import CROSS_ENTROPY, Objective
 
 logger = logging.getLogger(__name__)
 
 
-def as_dataset(rows: Sequence[TrainingRow]) -> Dataset:
-    """The rows in the form that the trainer takes."""
+def as_dataset(rows: Sequence[Any]) -> Dataset:
+    """The rows, which are dataclasses, in the form that the trainer takes."""
     return Dataset.from_list([vars(row) for row in rows])
-
-
-def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, list[TrainingRow]]:
-    """The rows of a step as they are: how they fall into micro-batches is up to the trainer."""
-    return {"rows": [TrainingRow(**row) for row in rows]}
 
 
 class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer on packed rows, with a loss that never computes logits for prompt tokens.
 
     A batch is all rows of a step; it is divided into micro-batches of at most `plan.micro_batch_tokens` tokens, whose
-    gradients add up to those of the whole, so that memory settings do not change what is learned. `preview(step)`
-    generates summaries of fixed dev samples at each evaluation and returns their scores, to be logged with the loss.
+    gradients add up to those of the whole, so that memory settings do not change what is learned. `objective` says
+    what the loss of packed rows is. `preview(step)` generates summaries of fixed dev samples at each evaluation and
+    returns their scores, to be logged with the loss.
 
     Raises:
         UserError: `fp8` is asked for and the model's layers cannot be fused, at the first evaluation the loss is no
@@ -52,11 +49,13 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self,
         *args: Any,
         preview: Callable[[int], dict[str, float]],
+        objective: Objective = CROSS_ENTROPY,
         lora_plus_ratio: float = 1.0,
         fp8: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, data_collator=collate, **kwargs)
+        # The rows of a step as they are: how they fall into micro-batches is up to the plan.
+        super().__init__(*args, data_collator=lambda rows: {"rows": [objective.row(**row) for row in rows]}, **kwargs)
         # TRL makes the adapters of a quantized base bfloat16, whose steps are too coarse for late, small updates;
         # a resumed training would load them as float32 and so take another course.
         for parameter in trainable(self.model):
@@ -75,6 +74,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
                 "layers, no dropout"
             )
         self.plan = MemoryPlan(2**31, 0)
+        self.objective = objective
         self._preview = preview
         self._lora_plus_ratio = lora_plus_ratio
         self._stepped_down = False
@@ -85,16 +85,15 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         set_recomputed(self.base, plan.recomputed_layers)
 
     def probe(self, tokens: int) -> None:
-        """Forward and backward on one row of that many tokens, half of which are predicted; nothing is learned."""
-        row = TrainingRow([1] * (tokens // 2), [1] * (tokens - tokens // 2))
+        """Forward and backward on one row of that many tokens; nothing is learned."""
         self.model.train()
-        self._backward([row], MemoryPlan(tokens, 0))
+        self._backward([self.objective.example(tokens)], MemoryPlan(tokens, 0))
         self.model.zero_grad(set_to_none=True)
 
     def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, list[TrainingRow]], num_items_in_batch: Any = None
+        self, model: torch.nn.Module, inputs: dict[str, list[Any]], num_items_in_batch: Any = None
     ) -> Tensor:
-        """Add up the gradients of a step's micro-batches; the loss is the mean over all labelled tokens of the step."""
+        """Add up the gradients of a step's micro-batches; the loss is the mean over all terms of the step."""
         model.train()
         rows = inputs["rows"]
         try:
@@ -103,12 +102,12 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             if self._stepped_down:
                 raise UserError(
                     f"params.yaml: train.max_tokens_per_batch = {self.plan.micro_batch_tokens}: out of GPU memory with "
-                    "all activations computed again; lower train.memory, prompt.max_tokens or lora.r"
+                    "all layers recomputed; lower train.memory, prompt.max_tokens or lora.r"
                 ) from None
             self._stepped_down = True
             self.use(step_down(self.plan, count_layers(self.base), max(map(len, rows))))
             logger.warning(
-                "Out of GPU memory: going on with micro-batches of up to %d tokens, all activations computed again",
+                "Out of GPU memory: going on with micro-batches of up to %d tokens, all layers recomputed",
                 self.plan.micro_batch_tokens,
             )
             model.zero_grad(set_to_none=True)
@@ -117,20 +116,23 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.state.num_input_tokens_seen += sum(map(len, rows))
         return loss
 
-    def _backward(self, rows: Sequence[TrainingRow], plan: MemoryPlan) -> Tensor:
+    def _backward(self, rows: Sequence[Any], plan: MemoryPlan) -> Tensor:
         refresh(self.base)
-        labelled = sum(len(row.completion_ids) for row in rows)
+        terms = sum(map(self.objective.terms, rows))
         loss = torch.zeros((), device=self.base.device)
         for batch in self._micro_batches(rows, plan):
-            part = self.losses(pack([rows[row] for row in batch], self.base.device)).sum() / labelled
+            part = self._terms_of([rows[row] for row in batch]).sum() / terms
             self.accelerator.backward(part)
             loss += part.detach()
         return loss
 
-    def _micro_batches(self, rows: Sequence[TrainingRow], plan: MemoryPlan) -> list[list[int]]:
+    def _micro_batches(self, rows: Sequence[Any], plan: MemoryPlan) -> list[list[int]]:
         if not self.packs:
             return [[row] for row in range(len(rows))]
         return split([len(row) for row in rows], plan.micro_batch_tokens)
+
+    def _terms_of(self, rows: Sequence[Any]) -> Tensor:
+        return self.objective.losses(self.objective.pack(rows, self.base.device), self.losses)
 
     def losses(self, packed: Packed) -> Tensor:
         """The cross-entropy of each predicted token, K; of a model that reads no packed rows there is one row."""
@@ -158,10 +160,10 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         means = torch.zeros(len(rows))
         with torch.no_grad():
             for batch in self._micro_batches(rows, self.plan):
-                packed = pack([rows[row] for row in batch], self.base.device)
-                losses = self.losses(packed).float()
-                sums = losses.new_zeros(len(batch)).index_add(0, packed.rows, losses)
-                means[batch] = (sums / packed.rows.bincount()).cpu()
+                losses = self._terms_of([rows[row] for row in batch]).float()
+                counts = torch.tensor([self.objective.terms(rows[row]) for row in batch], device=losses.device)
+                owners = torch.arange(len(batch), device=losses.device).repeat_interleave(counts)
+                means[batch] = (losses.new_zeros(len(batch)).index_add(0, owners, losses) / counts).cpu()
         metrics = {f"{metric_key_prefix}_loss": means.mean().item()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
 

@@ -47,7 +47,7 @@ def sft_config(params: Params, run: Path, eval_steps: int) -> SFTConfig:
         optim=train.optimizer,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,
-        gradient_checkpointing=False,  # the plan says which layers compute again
+        gradient_checkpointing=False,  # the plan says which layers are recomputed
         neftune_noise_alpha=train.neftune_noise_alpha or None,
         # The base is loaded in its compute dtype and PEFT casts at the adapter, so autocast has nothing to add;
         # float16 needs it for loss scaling.

@@ -181,7 +181,7 @@ def test_lengths_relative_to_the_dialogue(
         for count in tokens:
             end = ending(settings, builder.stop_id, count, builder.tokenizer.decode)
             searches.append(BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end))
-        decode_all(model, prompts, searches)
+        decode_all(model, prompts, searches, settings)
         return [len(search.results()[0][0].ids) for search in searches]
 
     tokens = [len(builder.tokenizer(dialogue, add_special_tokens=False)["input_ids"]) for dialogue in dialogues]
@@ -218,11 +218,12 @@ def test_a_prompt_that_waits_begins_once_another_is_done(
 
     prefix = read_prefix(model, shared_prefix(ids))
     together = searches()
-    decode_all(model, read_prompts(model, ids, prefix, beams * 12), together)
+    settings = DecodingSettings(12, beams)
+    decode_all(model, read_prompts(model, ids, prefix, beams * 12), together, settings)
     in_turn, steps = searches(), []
     waiting = zip(ids[2:], in_turn[2:], strict=True)
     prompts = read_prompts(model, ids[:2], prefix, beams * 12)
-    decode_all(model, prompts, in_turn[:2], waiting=waiting, watch=lambda: steps.append(len(steps)))
+    decode_all(model, prompts, in_turn[:2], settings, waiting=waiting, watch=lambda: steps.append(len(steps)))
     assert results(in_turn) == results(together)
     assert [len(found) for found in results(in_turn)] == lengths
     # The second place takes the summaries of 2, 3, 2, 1 and 12 tokens, the first place those of 9 and 4. A token is

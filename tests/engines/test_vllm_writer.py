@@ -88,10 +88,20 @@ def test_what_it_cannot_do_is_said(vllm: None, builder: PromptBuilder, tiny_chec
     with pytest.raises(UserError, match=r"no merged model; run `python -m stages.export`"):
         VllmWriter(tmp_path, builder)
     writer = VllmWriter(tiny_checkpoint, builder)
-    with pytest.raises(UserError, match=r"relative lengths need decoding\.engine: transformers"):
+    with pytest.raises(UserError) as error:
         writer.candidates(DIALOGUES, DecodingSettings(6, max_length=0.3))
-    with pytest.raises(UserError, match="beam search has no repetition penalty"):
+    assert str(error.value) == (
+        "metrics/eval/decoding.json: max_length = 0.3: vLLM's greedy search has no such setting; "
+        "set decoding.engine: transformers, or tune_max_length: [0.0]"
+    )
+    with pytest.raises(UserError) as error:
         writer.candidates(DIALOGUES, DecodingSettings(6, num_beams=2, repetition_penalty=1.1))
+    assert str(error.value) == (
+        "metrics/eval/decoding.json: repetition_penalty = 1.1: vLLM's beam search has no such setting; "
+        "set decoding.engine: transformers, or tune_repetition_penalty: [1.0]"
+    )
+    with pytest.raises(UserError, match=r"min_length = 0\.1: vLLM's greedy search has no such setting"):
+        writer.samples(DIALOGUES, DecodingSettings(6, min_length=0.1), Sampling(3, 0.7, 0), Limits(8))
 
 
 def test_without_vllm_the_extra_is_named(

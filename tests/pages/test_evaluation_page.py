@@ -31,7 +31,7 @@ def scored() -> dict[str, Scored]:
         ["학교", EVIL],
         Scorer(list),
     )
-    return {"dev": (rows, {"lead2": [row.word for row in rows]})}
+    return {"dev": (rows, {"lead2": [row.morpheme for row in rows]})}
 
 
 @pytest.fixture(scope="module")

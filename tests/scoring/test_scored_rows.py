@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from stages.scoring.metrics import METRICS
 from stages.scoring.rouge import Scorer, Scores
 from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_topic_word, headline, measure, score_rows
 
@@ -9,7 +12,7 @@ from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_top
 def row(length: int = 30, speakers: int = 2, topic: str = "", final: float = 50.0) -> ScoredRow:
     dialogue = "\n".join(f"#Person{n + 1}#: 네" for n in range(speakers)).ljust(length, "네")
     scores = Scores(final, final, final)
-    return ScoredRow("dev_0", dialogue, ["네"], "네", topic, scores, scores, scores, scores, {})
+    return ScoredRow("dev_0", dialogue, ["네"], "네", topic, dict.fromkeys(METRICS, scores), {})
 
 
 def test_rows_are_scored_at_both_levels_and_checked() -> None:
@@ -21,11 +24,12 @@ def test_rows_are_scored_at_both_levels_and_checked() -> None:
         ["대답"],
         Scorer(lambda texts: [" ".join(text.replace(" ", "")) for text in texts]),
     )
-    assert scored.word.rouge1 == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
+    word, clipped, word_clipped = (cast(Scores, scored.scores[name]) for name in ("word", "clipped", "word_clipped"))
+    assert word.rouge1 == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
     assert scored.morpheme.rouge1 == pytest.approx(100 * (4 / 6 + 4 / 7) / 2)
-    assert scored.clipped.rouge1 == pytest.approx(100 * (4 / 6 + 4 / 7) / 2)
+    assert clipped.rouge1 == pytest.approx(100 * (4 / 6 + 4 / 7) / 2)
     # "가 나 12" beside "가 나" and "가 나 다": 2 of 3 and 2, then 2 of 3 and 3.
-    assert scored.word_clipped.rouge1 == pytest.approx(100 * (4 / 5 + 4 / 6) / 2)
+    assert word_clipped.rouge1 == pytest.approx(100 * (4 / 5 + 4 / 6) / 2)
     assert scored.findings == {"invented": ["12"]}
     assert scored.topic == "대답"
 
@@ -82,15 +86,16 @@ def test_repetition_counts_where_counts_are_clipped() -> None:
     (scored,) = score_rows(
         ["dev_0"], ["#Person1#: 네."], [["가 나"]], ["가 나 가 나"], [""], Scorer(lambda texts: list(texts))
     )
-    assert scored.word.rouge1 == scored.morpheme.rouge1 == pytest.approx(100)
-    assert scored.word_clipped.rouge1 == scored.clipped.rouge1 == pytest.approx(100 * 4 / 6)
+    found = {name: score.rounded()["rouge1"] for name, score in scored.scores.items()}
+    assert found["word"] == found["morpheme"] == pytest.approx(100)
+    assert found["word_clipped"] == found["clipped"] == pytest.approx(100 * 4 / 6, abs=1e-4)
 
 
 def test_the_headline_of_a_split() -> None:
-    word, morpheme, clipped, word_clipped = (Scores(level, level, level) for level in (20.0, 40.0, 30.0, 10.0))
-    scores = word, morpheme, clipped, word_clipped
+    levels = {"word": 20.0, "morpheme": 40.0, "clipped": 30.0, "word_clipped": 10.0}
+    scores = {name: Scores(level, level, level) for name, level in levels.items()}
     found = {"repeats": ["네 네 네"]}
-    one = ScoredRow("dev_0", "#Person1#: 네", ["네 네"], "네 네 네 네", "", *scores, found)
+    one = ScoredRow("dev_0", "#Person1#: 네", ["네 네"], "네 네 네 네", "", scores, found)
     assert headline(measure([one], {})) == {
         "word": {"final": 20.0, "clipped": 10.0},
         "morpheme": {"final": 40.0, "clipped": 30.0},

@@ -31,7 +31,7 @@ class Base:
 
 
 def plan(monkeypatch: pytest.MonkeyPatch, gib: float, *, used: float = 6, **settings: Any) -> MemoryPlan:
-    """A plan where a token takes 4.5 MiB, or 0.5 MiB where all is computed again."""
+    """A plan where a token takes 4.5 MiB, or 0.5 MiB where all layers are recomputed."""
     base = Base()
     peak = 0.0
 
@@ -44,8 +44,8 @@ def plan(monkeypatch: pytest.MonkeyPatch, gib: float, *, used: float = 6, **sett
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     values: dict[str, Any] = {
-        "max_tokens": "auto",
-        "checkpointed_layers": "auto",
+        "micro_batch_tokens": "auto",
+        "recomputed_layers": "auto",
         "steps": [[1000] * 8],
         "longest": 1500,
     }
@@ -63,12 +63,12 @@ def test_with_less_memory_a_step_costs_more(monkeypatch: pytest.MonkeyPatch) -> 
     assert plans[0].recomputed_layers == 0
     assert plans[-1].recomputed_layers == 48
     for each, gib in zip(plans, (70, 36, 22, 12, 8), strict=True):
-        again = each.recomputed_layers / 48
-        assert each.micro_batch_tokens * (4.5 - 4 * again) * 2**20 <= (gib - 6) * GIB
+        recomputed = each.recomputed_layers / 48
+        assert each.micro_batch_tokens * (4.5 - 4 * recomputed) * 2**20 <= (gib - 6) * GIB
         assert each.micro_batch_tokens >= 1500
 
 
-def test_more_is_computed_again_where_rows_then_share_a_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_layers_are_recomputed_where_rows_then_share_a_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     # Kept whole, the rows of 1,000 tokens would go one by one, and each would take as long as several do.
     found = plan(monkeypatch, 14)
     assert found.micro_batch_tokens >= 3000 and found.recomputed_layers > 24
@@ -83,8 +83,7 @@ def test_fixed_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plan_is_one_line() -> None:
     assert MemoryPlan(8192, 12).describe(48, dequantized=True) == (
-        "Memory: base dequantized once, activations of 12 of 48 layers computed again, "
-        "micro-batches of up to 8192 tokens"
+        "Memory: base dequantized once, 12 of 48 layers recomputed, micro-batches of up to 8192 tokens"
     )
 
 
@@ -93,7 +92,7 @@ def test_a_row_that_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         plan(monkeypatch, 6.5)
     assert str(error.value) == (
         "train.memory: a row of 1500 tokens needs 0.7 GiB beside the model's 6.0, and there are 0.5; lower "
-        "prompt.micro_batch_tokens or lora.r"
+        "prompt.max_tokens or lora.r"
     )
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.load import load_base
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan
+from stages.training.objectives import CROSS_ENTROPY, Objective
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import sft_config
 from tests.tiny_project import ROOT
@@ -71,6 +72,7 @@ def make_trainer(
     plan: MemoryPlan | None = None,
     lora_plus_ratio: float = 1.0,
     lora: dict[str, Any] | None = None,
+    objective: Objective = CROSS_ENTROPY,
     **train: Any,
 ) -> SummaryTrainer:
     """A trainer with the stage's own settings, whose adapter already does something."""
@@ -83,6 +85,7 @@ def make_trainer(
         eval_dataset=as_dataset(rows()[:5]),
         peft_config=use_lora_linear(LoraConfig(**settings | (lora or {}))),
         preview=preview,
+        objective=objective,
         callbacks=callbacks,
         lora_plus_ratio=lora_plus_ratio,
     )
@@ -115,9 +118,9 @@ def train_one_step(model: PreTrainedModel, folder: Path, **train: Any) -> tuple[
     return trainer, step
 
 
-def gradients(trainer: SummaryTrainer, batch: list[TrainingRow]) -> list[torch.Tensor]:
+def gradients(trainer: SummaryTrainer, batch: Sequence[Any]) -> list[torch.Tensor]:
     trainer.model.zero_grad()
-    trainer.training_step(trainer.model, {"rows": batch})
+    trainer.training_step(trainer.model, {"rows": list(batch)})
     return [weight.grad.clone() for weight in trainer.model.parameters() if weight.requires_grad]
 
 
@@ -289,7 +292,7 @@ def test_out_of_memory_once_halves_the_micro_batches_and_loses_no_step(
     trainer, lowered = train_one_step(load(), tmp_path, batch_size=8, plan=MemoryPlan(60, 0))
     assert trainer.plan == MemoryPlan(30, 2)
     assert [message for message in caplog.messages if message.startswith("Out of GPU memory")] == [
-        "Out of GPU memory: going on with micro-batches of up to 30 tokens, all activations computed again"
+        "Out of GPU memory: going on with micro-batches of up to 30 tokens, all layers recomputed"
     ]
     torch.testing.assert_close(lowered.gradients, whole.gradients, rtol=1e-3, atol=1e-6)
     assert trainer.state.num_input_tokens_seen == sum(map(len, rows()))
