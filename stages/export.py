@@ -23,8 +23,10 @@ from stages.corpus.predictions import read_predictions
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table
 from stages.engines.settings import DecodingSettings
+from stages.models.download import locate
 from stages.models.load import load_for_generation
 from stages.models.prompt import PROMPT_FILE, PromptBuilder, PromptSettings
+from stages.models.quantizers import stored
 from stages.models.tokenizer import load_tokenizer
 from stages.serving.agreement import Agreement, agreement, expect
 from stages.serving.merge_adapter import fold, is_merged, save_merged
@@ -63,6 +65,12 @@ def check_inputs() -> None:
         base.get("repo", base["name"]),
         read_json(paths.ADAPTER / "adapter_config.json")["base_model_name_or_path"],
     )
+    found = stored(locate(base))
+    if found:
+        raise UserError(
+            f"{paths.MANIFEST}: the weights of {now} are stored in 4 bits, and an adapter is folded into whole ones; "
+            f"use {paths.ADAPTER} with its base, or train on the checkpoint that they were made from"
+        )
     if now != then:
         raise UserError(f"{paths.ADAPTER}: trained on {then}, and {paths.MANIFEST} is {now}; run `dvc repro train`")
 

@@ -136,7 +136,7 @@ def build(kind: str, folder: Path) -> PreTrainedModel:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "embed" not in name:
-                weight.normal_(0.0, (3.0 if kind == "lfm2" else 1.5) * weight.shape[-1] ** -0.5)
+                weight.normal_(0.0, (3.0 if kind in ("lfm2", "cohere2") else 1.5) * weight.shape[-1] ** -0.5)
             if name.endswith("sinks"):
                 weight.normal_(1.0, 1.0)
             if "embed" in name and weight.ndim == 2:

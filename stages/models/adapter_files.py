@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,51 @@ def target_modules(chosen: str | list[str], model: PreTrainedModel) -> str | lis
     if chosen == "all-linear":
         return chosen
     names = [chosen] if isinstance(chosen, str) else chosen
-    head = model.get_output_embeddings()
-    modules = [(path, module) for path, module in model.named_modules() if module is not head]
-    linear = [path for path, module in modules if isinstance(module, torch.nn.Linear)]
+    linear = _linear(model)
     for name in names:
         if not any(f".{path}".endswith(f".{name}") for path in linear):
-            allowed = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
             raise UserError(
                 f"params.yaml: lora.target_modules = {name!r}: the model has no such linear layer; "
-                f"allowed: all-linear, {allowed}"
+                f"allowed: all-linear, {_names(linear)}"
             )
     return names
+
+
+def rank_pattern(chosen: Mapping[str, int], targets: str | list[str], model: PreTrainedModel) -> dict[str, int]:
+    """The ranks of layers that get another than `lora.r`, as PEFT takes them.
+
+    Args:
+        chosen: ranks by a layer's name, or a regular expression for the end of its path.
+        targets: what `target_modules` gave.
+
+    Raises:
+        UserError: a name is no regular expression, or matches no layer that gets an adapter.
+    """
+    layers = _linear(model)
+    if targets != "all-linear":
+        layers = [path for path in layers if any(f".{path}".endswith(f".{name}") for name in targets)]
+    for name in chosen:
+        try:
+            matches = any(re.match(rf"(.*\.)?({name})$", path) for path in layers)
+        except re.error as error:
+            raise UserError(f"params.yaml: lora.rank_pattern = {name!r}: not a regular expression ({error})") from None
+        if not matches:
+            raise UserError(
+                f"params.yaml: lora.rank_pattern = {name!r}: no layer of that name gets an adapter; "
+                f"allowed: {_names(layers)}"
+            )
+    return dict(chosen)
+
+
+def _linear(model: PreTrainedModel) -> list[str]:
+    """The paths of all linear layers but the output embedding."""
+    head = model.get_output_embeddings()
+    modules = [(path, module) for path, module in model.named_modules() if module is not head]
+    return [path for path, module in modules if isinstance(module, torch.nn.Linear)]
+
+
+def _names(paths: list[str]) -> str:
+    return ", ".join(sorted({path.rpartition(".")[2] for path in paths}))
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str) -> None:

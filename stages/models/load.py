@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging as library_logging
 
 from stages.core.errors import UserError
 from stages.core.files import read_json
@@ -35,7 +37,7 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
     """
     base = read_json(manifest)
     folder = locate(base)  # with the Hub's bars, where it downloads
-    disable_progress_bar()
+    library_logging.disable_progress_bar()
     refuse_unknown(folder, f"{manifest}: {base['name']}")
     refuse_other_settings(folder, quantization, base["name"])
     dtype = compute_dtype(quantization.compute_dtype)
@@ -44,17 +46,19 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
     if as_stored:
         config.quantization_config = as_stored | {"bnb_4bit_compute_dtype": str(dtype).removeprefix("torch.")}
     model: PreTrainedModel
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        key_mapping=IN_A_WRAPPER if wrapped else None,
-        dtype=dtype,
-        quantization_config=None if as_stored else quantizer(quantization).config(quantization, dtype),
-        attn_implementation=family_of(config).attention,
-        use_safetensors=True,
-        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
-        output_loading_info=True,
-    )
+    # Of a multimodal model, all that is not text is left where it is, and need not be listed.
+    with _quiet() if wrapped else nullcontext():
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            key_mapping=IN_A_WRAPPER if wrapped else None,
+            dtype=dtype,
+            quantization_config=None if as_stored else quantizer(quantization).config(quantization, dtype),
+            attn_implementation=family_of(config).attention,
+            use_safetensors=True,
+            device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+            output_loading_info=True,
+        )
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
         raise UserError(
@@ -71,9 +75,9 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
         model._weight_conversions = [
             each for each in model._weight_conversions if each.source_patterns[0] not in IN_A_WRAPPER
         ]
+    if as_stored:
+        _compute_in(model, dtype)
     for module in model.modules():
-        if as_stored and is_quantized(module):
-            module.weight.quant_state.dtype = dtype
         # On CPUs with AVX-512 BF16, bitsandbytes repacks a 4-bit layer at its first forward in evaluation mode.
         # The repacked product passes no gradient to its input, and `dequantize` reads garbage from it: training
         # that goes on after an evaluation would silently learn wrong.
@@ -128,6 +132,27 @@ def cpu_has_bfloat16() -> bool:
 def has_fp8() -> bool:
     """Whether there is a GPU whose products of 8-bit floats take a scale a row, as from NVIDIA's Hopper on."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
+def _compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Have a model whose checkpoint was quantized compute in a dtype; transformers leaves it that of the checkpoint."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for module in model.modules():
+        if is_quantized(module):
+            module.weight.quant_state.dtype = dtype
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let transformers say nothing meanwhile but errors."""
+    before = library_logging.get_verbosity()
+    library_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(before)
 
 
 def _fits_dequantized(model: PreTrainedModel) -> bool:

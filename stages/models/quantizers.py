@@ -85,7 +85,7 @@ def refuse_stored(folder: Path, where: str) -> None:
     """
     found = stored(folder)
     if found and not found.get("load_in_4bit"):
-        method = found.get("quant_method", "bitsandbytes, 8 bits" if found.get("load_in_8bit") else "unknown")
+        method = "bitsandbytes, 8 bits" if found.get("load_in_8bit") else found.get("quant_method", "unknown")
         raise UserError(
             f"{where}: its weights are quantized already ({method}); name the checkpoint that they were made from, "
             "which quantization.load_in_4bit quantizes when it is loaded"

@@ -11,22 +11,23 @@ from trl import SFTConfig
 
 from stages.core.params import Params
 from stages.layers.lora_linear import use_lora_linear
-from stages.models.adapter_files import target_modules
+from stages.models.adapter_files import rank_pattern, target_modules
 from stages.models.load import compute_dtype
 
 
 def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
     """PEFT's settings for this run."""
     lora = params.lora
+    targets = target_modules(lora.target_modules, model)
     return use_lora_linear(
         LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=target_modules(lora.target_modules, model),
+            target_modules=targets,
             use_rslora=lora.use_rslora,
             use_dora=lora.use_dora,
-            rank_pattern=dict(lora.rank_pattern),
+            rank_pattern=rank_pattern(lora.rank_pattern, targets, model),
             task_type="CAUSAL_LM",
         )
     )

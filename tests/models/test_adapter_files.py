@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, set_seed
 
 from stages.core.errors import UserError
 from stages.core.params import Quantization
-from stages.models.adapter_files import save_adapter, target_modules
+from stages.models.adapter_files import rank_pattern, save_adapter, target_modules
 from stages.models.load import load_base
 from tests.tiny_project import ROOT
 
@@ -104,3 +104,34 @@ def test_a_target_module_that_the_model_lacks(chosen: str | list[str], tiny_mani
         "params.yaml: lora.target_modules = 'qproj': the model has no such linear layer; allowed: all-linear, "
         "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     )
+
+
+@pytest.mark.parametrize("chosen", [{}, {"q_proj": 2}, {r"layers\.1\.mlp\..*": 8}, {"1.self_attn.v_proj": 3}])
+def test_a_rank_pattern_that_matches(chosen: dict[str, int], tiny_manifest: Path) -> None:
+    assert rank_pattern(chosen, "all-linear", load_base(tiny_manifest, NF4)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("chosen", "targets", "said"),
+    [
+        ({"q_proj": 2, "qproj": 4}, "all-linear", "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"),
+        ({"qproj": 4, "mlp": 4}, ["q_proj"], "q_proj"),
+        ({"lm_head": 4}, "all-linear", "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"),
+        ({"up_proj": 4}, ["q_proj", "v_proj"], "q_proj, v_proj"),
+    ],
+)
+def test_a_rank_pattern_that_matches_nothing(
+    chosen: dict[str, int], targets: str | list[str], said: str, tiny_manifest: Path
+) -> None:
+    wrong = next(name for name in chosen if name != "q_proj")
+    with pytest.raises(UserError) as error:
+        rank_pattern(chosen, targets, load_base(tiny_manifest, NF4))
+    assert str(error.value) == (
+        f"params.yaml: lora.rank_pattern = {wrong!r}: no layer of that name gets an adapter; allowed: {said}"
+    )
+
+
+def test_a_rank_pattern_that_is_no_regular_expression(tiny_manifest: Path) -> None:
+    with pytest.raises(UserError) as error:
+        rank_pattern({"q_proj(": 2}, "all-linear", load_base(tiny_manifest, NF4))
+    assert str(error.value).startswith("params.yaml: lora.rank_pattern = 'q_proj(': not a regular expression (")

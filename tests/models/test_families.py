@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
+from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Quantization, load_params
 from stages.engines.batches import Limits
@@ -19,10 +23,10 @@ from stages.engines.prefill import read_prefix, read_prompts, shared_prefix
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.layers.lora_linear import use_lora_linear
-from stages.layers.packed_attention import use_attention
+from stages.layers.packed_attention import packed_attention, use_attention
 from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.adapter_files import save_adapter
-from stages.models.families import FAMILIES
+from stages.models.families import FAMILIES, reads_packed, refuse_unknown
 from stages.models.load import load_base, load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
@@ -30,7 +34,7 @@ from stages.serving.merge_adapter import fold, save_merged
 from stages.training.memory_plan import MemoryPlan, set_recomputed
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import sft_config
-from tests.tiny_families import CONFIGS, VOCABULARY, WRAPPED, build
+from tests.tiny_families import CONFIGS, VOCABULARY, WRAPPED, build, text
 from tests.tiny_project import ROOT
 
 FLOAT32 = Quantization(load_in_4bit=False, type="nf4", double_quant=True, compute_dtype="float32", compute="bf16")
@@ -218,3 +222,95 @@ def generate(model: PreTrainedModel, builder: PromptBuilder, dialogue: str, sett
         )[0, ids.shape[1] :].tolist()
     text: str = builder.tokenizer.decode(written, skip_special_tokens=True)
     return text
+
+
+def described(folder: Path, **config: Any) -> Path:
+    """A folder in which a checkpoint would lie, with its config.json alone."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gpt2"}, "its model type 'gpt2' is not one that can be trained here; allowed: cohere, "),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "its model type 'bert' is not one that "),
+        (
+            {"model_type": "bart", "is_encoder_decoder": True},
+            "its model type 'bart' is an encoder-decoder, and not one that can be trained here; allowed: ",
+        ),
+        ({"model_type": "exaone", "auto_map": {}}, "its model type 'exaone' is not one that can be trained here; "),
+        ({"model_type": "mixtral"}, "its model type 'mixtral' is not one that can be trained here; "),
+        (
+            {"model_type": "mistral3", "text_config": {"model_type": "mistral4"}},
+            "its model type 'mistral3' holds a 'mistral4', which cannot be trained here; allowed: ",
+        ),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "llama"}},
+            "its model type 'gemma3' holds a 'llama', which cannot be trained here; allowed: ",
+        ),
+        (
+            {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
+            "a LlamaForSequenceClassification writes no text; name a checkpoint for causal language modelling",
+        ),
+        ({}, "its config.json has no model_type; allowed: "),
+    ],
+)
+def test_what_has_no_row_is_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        refuse_unknown(described(tmp_path, **config), "models.yaml: mine")
+    assert str(error.value).startswith(f"models.yaml: mine: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_a_row_is_not_refused(kind: str, manifest: Any) -> None:
+    refuse_unknown(manifest(kind).parent / "checkpoint", "models.yaml: mine")
+
+
+def test_a_manifest_of_an_earlier_fetch_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    described(tmp_path / "checkpoint", model_type="gpt2")
+    (tmp_path / "checkpoint/model.safetensors").touch()
+    write_json(tmp_path / "base.json", {"name": "kogpt2", "source": "local", "path": str(tmp_path / "checkpoint")})
+    with pytest.raises(UserError) as error:
+        load_base(tmp_path / "base.json", FLOAT32)
+    assert str(error.value).startswith(f"{tmp_path / 'base.json'}: kogpt2: its model type 'gpt2' is not one that ")
+
+
+def test_weights_that_the_checkpoint_lacks_are_not_made_up(manifest: Any, tmp_path: Path) -> None:
+    checkpoint = manifest("llama").parent / "checkpoint"
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["lm_head.weight"]
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    save_file(weights, tmp_path / "checkpoint/model.safetensors", metadata={"format": "pt"})
+    write_json(tmp_path / "base.json", {"name": "mine", "source": "local", "path": str(tmp_path / "checkpoint")})
+    with pytest.raises(UserError) as error:
+        load_base(tmp_path / "base.json", FLOAT32)
+    assert str(error.value) == (
+        f"{tmp_path / 'base.json'}: mine: the checkpoint lacks 1 weights, such as lm_head.weight"
+    )
+
+
+def test_what_attention_does_not_know_is_refused() -> None:
+    query = torch.randn(1, 2, 3, 4)
+    bounds = torch.tensor([0, 3], dtype=torch.int32)
+    with pytest.raises(UserError) as error:
+        packed_attention(
+            torch.nn.Identity(), query, query, query, None,
+            cu_seq_lens_q=bounds, cu_seq_lens_k=bounds, max_length_q=3, max_length_k=3,
+            position_bias=torch.zeros(3, 3), position_ids=bounds,
+        )  # fmt: skip
+    assert str(error.value) == (
+        "models/base.json: Identity asks for position_bias, which attention here does not have; choose a base model "
+        "of another family"
+    )
+
+
+def test_rows_lie_alone_where_the_longest_would_turn_the_others() -> None:
+    turning = {"rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 16}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    assert reads_packed(text("phi3"))
+    assert not reads_packed(text("phi3", rope_parameters={"rope_type": "longrope", **turning, **factors}))
+    assert not reads_packed(text("llama", rope_parameters={"rope_type": "dynamic", **turning}))
+    assert reads_packed(text("llama", rope_parameters={"rope_type": "linear", **turning}))
