@@ -54,24 +54,24 @@ class Evaluation:
     def __call__(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> list[list[float]]:
         """Scores, 0 to 100: (settings, rows), memoized."""
         new: dict[tuple[int, ...], list[DecodingSettings]] = defaultdict(list)
-        for each in settings:
-            new[tuple(row for row in rows if row not in self.known[each])].append(each)
+        for candidate in settings:
+            new[tuple(row for row in rows if row not in self.known[candidate])].append(candidate)
         for unknown, alike in new.items():
             self._evaluate(alike, unknown)
-        return [[self.known[each][row] for row in rows] for each in settings]
+        return [[self.known[candidate][row] for row in rows] for candidate in settings]
 
     def _evaluate(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> None:
         def work(batch: list[int], tell: Tell) -> list[list[float]]:
             texts = self.writer.best([self.dialogues[rows[i]] for i in batch], settings)
             tell(len(batch))
-            return [[self._score(found[i], rows[row]) for found in texts] for i, row in enumerate(batch)]
+            return [[self._score(summaries[i], rows[row]) for summaries in texts] for i, row in enumerate(batch)]
 
-        room = max(each.num_beams * each.max_new_tokens for each in settings)
+        room = max(candidate.num_beams * candidate.max_new_tokens for candidate in settings)
         alone = batches([self.lengths[row] for row in rows], room, self.writer.limits(self.decoding))
         by_row = run_batches(work, alone, f"{len(settings)} settings")
         for row, scores in zip(rows, by_row, strict=True):
-            for each, score in zip(settings, scores, strict=True):
-                self.known[each][row] = score
+            for candidate, score in zip(settings, scores, strict=True):
+                self.known[candidate][row] = score
 
     def _score(self, text: str, row: int) -> float:
         return morpheme_scores([process(text, self.decoding.postprocess)], [self.refs[row]]).final
@@ -85,22 +85,23 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
     contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
     logger.info("chosen on %d dialogues: %s", len(rows), asdict(chosen))
-    found: dict[str, Any] = {"chosen": asdict(chosen)}
+    report: dict[str, Any] = {"chosen": asdict(chosen)}
     if len(halves) == 2:
         unseen = [evaluate([winner], half)[0] for winner, half in zip(winners, reversed(halves), strict=True)]
         after, before = fmean(chain.from_iterable(unseen)), fmean(evaluate([fixed], rows)[0])
         logger.info("cross-validated: %.2f, and %.2f with the fixed settings", after, before)
-        found["cross_validated"] = {
+        report["cross_validated"] = {
             "samples": len(rows),
             "chosen": round(after, 4),
             "fixed": round(before, 4),
             "gain": round(after - before, 4),
         }
-    known = {each: list(evaluate.known[each].values()) for each in [*settings, fixed]}
-    found["tried"] = [
-        {**asdict(each), "samples": len(scores), "final": round(fmean(scores), 4)} for each, scores in known.items()
+    known = {candidate: list(evaluate.known[candidate].values()) for candidate in [*settings, fixed]}
+    report["tried"] = [
+        {**asdict(candidate), "samples": len(scores), "final": round(fmean(scores), 4)}
+        for candidate, scores in known.items()
     ]
-    return found
+    return report
 
 
 def write_points(tried: Sequence[dict[str, Any]]) -> None:
@@ -108,7 +109,7 @@ def write_points(tried: Sequence[dict[str, Any]]) -> None:
     with replacing(paths.DECODING_POINTS) as folder:
         folder.mkdir()
         for name in SEARCHED:
-            lines = [f"{float(each[name]):g}\t{each['final']}\t{each['samples']}\n" for each in tried]
+            lines = [f"{float(result[name]):g}\t{result['final']}\t{result['samples']}\n" for result in tried]
             (folder / f"{name}.tsv").write_text("value\tfinal\tsamples\n" + "".join(lines), encoding="utf-8")
 
 
@@ -116,7 +117,7 @@ def main() -> None:
     params = load_params()
     decoding = params.decoding
     fixed = fixed_settings(decoding)
-    found: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
+    report: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
     if decoding.tune:
         settings = candidates(decoding)
         dev = read_table(paths.DEV, "dev")
@@ -124,9 +125,9 @@ def main() -> None:
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
         writer = load_writer(params.quantization, merge=True)
         evaluate = Evaluation(writer, [dialogues[row] for row in rows], [refs[row] for row in rows], decoding)
-        found = choose(evaluate, settings, fixed)
-    write_json(paths.DECODING, found)
-    write_points(found["tried"])
+        report = choose(evaluate, settings, fixed)
+    write_json(paths.DECODING, report)
+    write_points(report["tried"])
 
 
 if __name__ == "__main__":

@@ -71,12 +71,12 @@ def _predict(
 ) -> list[Prediction]:
     if decoding.rerank == "mbr":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
-        found: list[list[str]] = [[] for _ in dialogues]
+        proposed: list[list[str]] = [[] for _ in dialogues]
         for writer in writers:
-            for texts, more in zip(found, writer.candidates(dialogues, settings, sampling), strict=True):
+            for texts, more in zip(proposed, writer.candidates(dialogues, settings, sampling), strict=True):
                 texts.extend(more)
-        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts]) for texts in found]
-        firsts = [texts[best] for texts, best in zip(found, chosen, strict=True)]
+        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts]) for texts in proposed]
+        firsts = [texts[best] for texts, best in zip(proposed, chosen, strict=True)]
         tell(len(dialogues))
     else:
         firsts = writers[0].write(dialogues, settings, limits, tell)

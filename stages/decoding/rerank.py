@@ -14,8 +14,8 @@ def most_agreed(candidates: Sequence[str]) -> int:
     Minimum Bayes risk decoding: what the candidates agree on is what a reference most likely says. A candidate that
     comes up several times counts as often.
     """
-    found = utilities(candidates)
-    return found.index(max(found))
+    agreement = utilities(candidates)
+    return agreement.index(max(agreement))
 
 
 def most_korean(candidates: Sequence[str], least: float) -> int:

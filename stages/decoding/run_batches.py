@@ -30,7 +30,7 @@ def run_batches(
     Returns:
         The values of all rows, in order.
     """
-    found: dict[int, T] = {}
+    done: dict[int, T] = {}
     total = sum(map(len, batches))
     with tqdm(total=total, desc=label, unit=" dialogues", bar_format=BAR, disable=not total) as bar:
         for number, rows in enumerate(batches):
@@ -42,5 +42,5 @@ def run_batches(
                 values = work(rows, bar.update)
                 if log is not None:
                     log.append(number, values)
-            found.update(zip(rows, values, strict=True))
-    return [found[row] for row in range(len(found))]
+            done.update(zip(rows, values, strict=True))
+    return [done[row] for row in range(len(done))]

@@ -20,11 +20,11 @@ def rungs(samples: int, settings: int) -> list[tuple[int, int]]:
     >>> rungs(16, 8), rungs(8, 3), rungs(3, 5)
     ([(4, 8), (8, 4), (16, 2)], [(4, 3), (8, 2)], [(3, 5)])
     """
-    found = [(min(FIRST, samples), settings)]
-    while found[-1][0] < samples:
-        last, left = found[-1]
-        found.append((min(2 * last, samples), max(2, -(-left // 2)) if left > 1 else 1))
-    return found
+    rounds = [(min(FIRST, samples), settings)]
+    while rounds[-1][0] < samples:
+        last, left = rounds[-1]
+        rounds.append((min(2 * last, samples), max(2, -(-left // 2)) if left > 1 else 1))
+    return rounds
 
 
 def halve(
@@ -56,4 +56,4 @@ def ranked(scores: dict[S, list[float]], settings: Sequence[S]) -> list[S]:
 def best(scores: dict[S, list[float]]) -> S:
     """The best of the settings that were tried on the most samples."""
     most = max(map(len, scores.values()))
-    return ranked(scores, [setting for setting, found in scores.items() if len(found) == most])[0]
+    return ranked(scores, [setting for setting, values in scores.items() if len(values) == most])[0]

@@ -89,13 +89,13 @@ def batches(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]
     >>> batches([10, 30, 20], room=10, limits=Limits(rows=8, tokens=80))
     [[1, 2], [0]]
     """
-    found: list[list[int]] = []
+    filled: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if found and len(found[-1]) < limits.at_once(lengths[found[-1][0]] + room):
-            found[-1].append(row)
+        if filled and len(filled[-1]) < limits.at_once(lengths[filled[-1][0]] + room):
+            filled[-1].append(row)
         else:
-            found.append([row])
-    return found
+            filled.append([row])
+    return filled
 
 
 def queues(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:

@@ -140,15 +140,15 @@ class BeamSearch:
     def advance(self, proposals: Sequence[Proposal]) -> None:
         length = len(self.running[0]) + 1
         # Each beam offers its stop token and as many others as could all be kept.
-        found = [
+        offers = [
             (score + total, beam, token)
             for beam, (total, ids, proposal) in enumerate(zip(self.scores, self.running, proposals, strict=True))
             for score, token in self.ending.options(ids, proposal)
         ]
-        found = sorted(found, key=lambda option: -option[0])[: 2 * self.num_beams]
+        offers = sorted(offers, key=lambda option: -option[0])[: 2 * self.num_beams]
         at_limit = length >= self.ending.limit
         running: list[tuple[float, int, int]] = []
-        for rank, (score, beam, token) in enumerate(found):
+        for rank, (score, beam, token) in enumerate(offers):
             stops = token == self.ending.stop_id
             if (stops or at_limit) and rank < self.num_beams:
                 ids = self.running[beam] if stops else [*self.running[beam], token]

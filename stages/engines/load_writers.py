@@ -22,7 +22,7 @@ def load_writer(quantization: Quantization, *, merge: bool) -> TransformersWrite
     """The base model with models/adapter, and the prompt that this adapter was trained with.
 
     Args:
-        merge: on a CPU, add the adapter to the weights and lay these out for their products, a quarter faster; nothing
+        merge: on a CPU, add the adapter to the weights and prepack these, a quarter faster; nothing
             but generating can then be done with the model.
     """
     model = load_for_generation(paths.MANIFEST, paths.ADAPTER, quantization)

@@ -1,8 +1,8 @@
-"""Linear layers of a model on a CPU, with their weights laid out as its products read them.
+"""Linear layers of a model on a CPU, with their weights prepacked: in the layout that oneDNN's products read.
 
-PyTorch's products of bfloat16 lay a weight out anew each time, which for the few rows of a decoding step takes a
-quarter of the product's time. oneDNN takes weights that were laid out once; PyTorch has that for its own compiler,
-which would need another compiler on the user's machine.
+PyTorch's products of bfloat16 pack a weight anew each time, which for the few rows of a decoding step takes a quarter
+of the product's time. oneDNN takes prepacked weights; PyTorch has that for its own compiler, which would need another
+compiler on the user's machine.
 """
 
 from __future__ import annotations

@@ -74,20 +74,20 @@ class TransformersWriter:
         Prompts are read once, and settings that differ in nothing but the length penalty take one search.
         """
         kinds: dict[DecodingSettings, list[DecodingSettings]] = {}
-        for each in settings:
-            kinds.setdefault(replace(each, length_penalty=1.0), []).append(each)
-        found: dict[DecodingSettings, list[str]] = {}
+        for candidate in settings:
+            kinds.setdefault(replace(candidate, length_penalty=1.0), []).append(candidate)
+        summaries: dict[DecodingSettings, list[str]] = {}
         with self._ready():
-            room = max(each.num_beams * each.max_new_tokens for each in settings)
+            room = max(candidate.num_beams * candidate.max_new_tokens for candidate in settings)
             prompts = self._read(self._prompt_ids(dialogues), room)
             for first, alike in kinds.items():
                 searches = self._searches(dialogues, alike)
                 decode(self.model, prompts, searches, first)
                 results = [self._texts(search) for search in searches]
                 # A greedy search has no length penalty, and one result for all of them.
-                for i, each in enumerate(alike):
-                    found[each] = [texts[min(i, len(texts) - 1)][0] for texts in results]
-        return [found[each] for each in settings]
+                for i, candidate in enumerate(alike):
+                    summaries[candidate] = [texts[min(i, len(texts) - 1)][0] for texts in results]
+        return [summaries[candidate] for candidate in settings]
 
     def watched(self, dialogue: str, settings: DecodingSettings, show: Callable[[str], None]) -> str:
         """Summarize one dialogue; `show` is given, after each token, as much of the text as is settled."""
@@ -168,4 +168,4 @@ class TransformersWriter:
 
     def _texts(self, search: Search) -> list[list[str]]:
         """What was found, best first, once for each length penalty."""
-        return [[self.builder.summary(each.ids) for each in found] for found in search.results()]
+        return [[self.builder.summary(hypothesis.ids) for hypothesis in hypotheses] for hypotheses in search.results()]

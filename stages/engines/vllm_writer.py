@@ -57,17 +57,17 @@ class VllmWriter:
         return Limits(ROWS)
 
     def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
-        found = self.candidates(dialogues, settings)
+        candidates = self.candidates(dialogues, settings)
         tell(len(dialogues))
-        return [texts[0] for texts in found]
+        return [texts[0] for texts in candidates]
 
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
         _refuse_what_vllm_has_not(settings)
-        found = self._beams(dialogues, settings) if settings.num_beams > 1 else self._generate(dialogues, settings)
+        searched = self._beams(dialogues, settings) if settings.num_beams > 1 else self._generate(dialogues, settings)
         drawn = self._sample(dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
-        return [[*best, *more] for best, more in zip(found, drawn, strict=True)]
+        return [[*best, *more] for best, more in zip(searched, drawn, strict=True)]
 
     def samples(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits

@@ -38,6 +38,14 @@ def test_of_many_rows_ten_are_named() -> None:
     assert "train_10" not in str(error.value)
 
 
-def test_masks_pass_and_so_does_what_the_user_allows() -> None:
-    refuse_personal_data(TABLE, [("train_1", "제 번호는 #PhoneNumber#이에요.")], settings(allow=False))
-    refuse_personal_data(TABLE, [("train_2", PERSONAL)], settings(allow=True))
+@pytest.mark.parametrize(
+    ("text", "allow", "expected"),
+    [("제 번호는 #PhoneNumber#이에요.", False, False), (PERSONAL, True, False), (PERSONAL, False, True)],
+)
+def test_masks_pass_and_so_does_what_the_user_allows(text: str, allow: bool, expected: bool) -> None:
+    refused = False
+    try:
+        refuse_personal_data(TABLE, [("train_1", text)], settings(allow=allow))
+    except UserError:
+        refused = True
+    assert refused == expected
