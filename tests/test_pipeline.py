@@ -140,6 +140,12 @@ def test_every_file_beside_the_modules_is_read_by_one() -> None:
     assert not {path.name for path in needed("evaluate")} & {"explore.html", "demo.html"}
 
 
+def test_the_pipeline_is_read_in_one_go() -> None:
+    lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 300
+    assert max(map(len, lines)) <= 120
+
+
 def test_packages_hold_only_their_docstring() -> None:
     """DVC does not watch them, see .dvcignore."""
     for file in (ROOT / "stages").glob("*/__init__.py"):
