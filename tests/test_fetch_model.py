@@ -285,3 +285,27 @@ def test_failure_leaves_the_manifest_of_before(workspace: Workspace, hub: FakeHu
     assert fetch(workspace, hub).startswith("error: ")
     assert manifest(workspace) == before
     assert workspace.files() == ["models/base.json"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"model_type": "bart", "is_encoder_decoder": True},
+            "its model type 'bart' is an encoder-decoder, and not one that can be trained here; allowed: cohere, ",
+        ),
+        (
+            {"model_type": "llama", "quantization_config": {"quant_method": "fp8"}},
+            "its weights are quantized already (fp8); name the checkpoint that they were made from, ",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused_before_its_weights_come(
+    config: dict[str, Any], said: str, workspace: Workspace, hub: FakeHub
+) -> None:
+    hub.commit(REPO, small_files(**{"config.json": json.dumps(config).encode()}))
+    refused = fetch(workspace, hub)
+    assert refused.startswith(f"error: models.yaml: tiny: {said}")
+    assert refused.count("\n") == 1
+    assert hub.fetched() == ["config.json"]
+    assert workspace.files() == []

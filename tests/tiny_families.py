@@ -76,7 +76,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "olmo3": WINDOW,
     "glm4": {},
     "smollm3": {},
-    "seed_oss": {},
+    "seed_oss": {"attention_dropout": 0.0, "residual_dropout": 0.0},
     "gpt_oss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "qwen3_5_text": DELTA,

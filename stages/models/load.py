@@ -42,6 +42,8 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
     refuse_other_settings(folder, quantization, base["name"])
     dtype = compute_dtype(quantization.compute_dtype)
     config, wrapped = text_config(folder)
+    if hasattr(config, "output_router_logits"):
+        config.output_router_logits = False  # only to train a router, which is frozen
     as_stored = stored(folder)
     if as_stored:
         config.quantization_config = as_stored | {"bnb_4bit_compute_dtype": str(dtype).removeprefix("torch.")}

@@ -71,5 +71,6 @@ def sft_config(params: Params, run: Path, eval_steps: int) -> SFTConfig:
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        router_aux_loss_coef=0.0,  # routers are frozen, and the loss is that of the summaries
         report_to="none",
     )

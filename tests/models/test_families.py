@@ -155,17 +155,18 @@ def test_loss_and_gradients_are_those_of_eager_attention_on_single_rows(
         torch.testing.assert_close(trainer.losses(pack(rows())).detach(), expected.detach(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_training_ends_in_the_same_adapter(kind: str, manifest: Any, tmp_path: Path) -> None:
     whole = make_trainer(manifest(kind), tmp_path, epochs=2.0)
+    begun = [each.clone() for each in whole.model.parameters() if each.requires_grad]
     whole.train()
     resumed = make_trainer(manifest(kind), tmp_path, epochs=2.0)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     ends = [[each for each in one.model.parameters() if each.requires_grad] for one in (whole, resumed)]
     assert len(ends[0]) > 20
     assert all(map(torch.equal, *ends))
-    begun = [each for each in make_trainer(manifest(kind), tmp_path).model.parameters() if each.requires_grad]
-    assert not any(map(torch.equal, ends[0], begun)) or kind == "gemma4"
+    assert not any(map(torch.equal, ends[0], begun))
     evaluated = [log["eval_written"] for log in whole.state.log_history if "eval_written" in log]
     assert len(evaluated) == 2
 
