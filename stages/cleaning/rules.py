@@ -17,7 +17,7 @@ from stages.cleaning import speaker_tags
 from stages.cleaning.rule import Rule, step
 from stages.core.errors import UserError
 from stages.corpus.csv_rows import open_rows
-from stages.corpus.dialogue import MASK_OR_SPEAKER, PARTICLES, SPEAKER
+from stages.corpus.dialogue import MASK_OR_SPEAKER, SPEAKER
 
 COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
 """The columns of a table of rules."""
@@ -31,6 +31,7 @@ _HASH_PARTICLES = "에서|에게|한테|까지|부터|으로"
 _TOKEN_OR_ALIAS = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#)")
 _TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|\n)", re.MULTILINE)
 
+_INVISIBLE = (step("invisible", "[\u200b\u2060\ufeff]+", ""),)
 _ALIASES = (step("tag_alias", "사람", "Person"),)
 
 # Signs go one by one, never as a pair: of "#에서 #Person2#" the second belongs to the tag. The sign of an
@@ -55,7 +56,6 @@ _EDGES = (
 )
 
 _DIGITS = (step("glued_digits", rf"(#(?:{_NUMBER_MASKS})#)(?:-?\d)+", r"\1"),)
-_PARTICLES = (step("tag_particle", rf"({_TAG}){_GAP}+(?=(?:{PARTICLES})(?![가-힣]))", r"\1"),)
 # A pattern that begins with a class, not with a look behind it, lets `re` skip to the next place in question.
 _SPACING = (
     step("double_space", rf"{_GAP}(?<=\S{_GAP})(?:{_GAP}+|(?<=[^\S\n ]))(?=\S)", " "),
@@ -64,9 +64,10 @@ _SPACING = (
     step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
 )
 
-_TURNS = (*speaker_tags.DECORATION, *speaker_tags.NEWLINE, *_EDGES, *speaker_tags.NO_COLON)
+_TURNS = (*speaker_tags.DECORATION, *speaker_tags.NEWLINE, *_EDGES)
 
 STEPS = (
+    *_INVISIBLE,
     *_ALIASES,
     *speaker_tags.SIGNED,
     *_HASHES,
@@ -77,9 +78,10 @@ STEPS = (
     *speaker_tags.COLON,
     *speaker_tags.NUMBERED,
     *_TURNS,
+    *speaker_tags.NO_COLON,
     *_ONE_LINE,
     *_DIGITS,
-    *_PARTICLES,
+    *speaker_tags.PARTICLE,
     *_SPACING,
 )
 STRUCTURE = tuple(dict.fromkeys(step.id for step in STEPS))
@@ -98,12 +100,12 @@ def clean_dialogue(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits:
         fix_spacing: also close up doubled spaces and spaces before punctuation.
         hits: is told how often each step and rule replaced something, by id.
     """
-    return _clean(text, rules, _dialogue_lines, fix_spacing, hits)
+    return _clean(text, rules, _dialogue_lines, speaker_tags.PARTICLE_IN_TURN, fix_spacing, hits)
 
 
 def clean_summary(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
     """Clean a summary as `clean_dialogue` does a dialogue, onto one line."""
-    return _clean(text, rules, _summary_lines, fix_spacing, hits)
+    return _clean(text, rules, _summary_lines, speaker_tags.PARTICLE, fix_spacing, hits)
 
 
 def mend_tags(text: str, hits: Counter[str] | None = None) -> str:
@@ -117,16 +119,18 @@ def _clean(
     text: str,
     rules: Sequence[Rule],
     mend_lines: Callable[[_State, str], str],
+    particles: Sequence[Rule],
     fix_spacing: bool,
     hits: Counter[str] | None,
 ) -> str:
     state = _State(set(text), Counter() if hits is None else hits)
+    text = state.replace(text, _INVISIBLE)
     for _ in range(ROUNDS):
         text = _mend_signed(state, text)
         text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
         text = mended = mend_lines(state, text)
         text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
-        text = state.replace(text, (*_DIGITS, *_PARTICLES, *(_SPACING if fix_spacing else ())))
+        text = state.replace(text, (*_DIGITS, *particles, *(_SPACING if fix_spacing else ())))
         if text == mended:
             break
         # What a rule took away may leave a space at an edge, a blank line, or a tag at the start of its line.
@@ -138,7 +142,7 @@ def _clean(
 
 
 def _dialogue_lines(state: _State, text: str) -> str:
-    for _ in range(ROUNDS):  # a turn that is set apart may let the next name be seen as another's
+    for _ in range(len(text)):  # a turn that is set apart may let the next name be seen as another's
         before, odd = text, False
         text = state.replace(text, _BREAKS)
         if state.has_odd_names(text):
@@ -150,7 +154,9 @@ def _dialogue_lines(state: _State, text: str) -> str:
         text = state.replace(text, speaker_tags.COLON)
         if text[:1].isdecimal():
             text = state.replace(text, speaker_tags.NUMBERED)
-        text = state.replace(text, _TURNS)
+        bare = speaker_tags.BEGINS_BARE.match(text) and not speaker_tags.HAS_COLON.search(text)
+        heads = speaker_tags.NO_COLONS if bare else speaker_tags.NO_COLON
+        text = state.replace(text, (*_TURNS, *heads))
         if not odd or text == before:
             break
     return text

@@ -29,13 +29,17 @@ PERSON = "[PpＰｐ][EeＥｅ][RrＲｒ][SsＳｓ][OoＯｏ][NnＮｎ]"
 """The name in a speaker tag, however it is written; 사람 stands for it too."""
 PARTICLES = "은|는|이|가|을|를|과|와|의|도|에|로|으로|에게|에게서|에게는|에게도|한테|께|께서|까지|부터|처럼|랑|이랑"
 """What may follow a speaker's tag in a sentence, where no more Hangul follows."""
-COUNTED = "명|인|분|이서|중|천|만|백|여|개|배|살|세|년|번|층|차|팀|조|호|쪽|당|%"
-"""What shows that a number behind 사람 counts: 사람 2명 are two people."""
+COUNTED = r"명|인|분|이서|중|천|만(?=\s?명|[가-힣])|백|여|개|배|살|세|년|번|층|차|팀|조|호|쪽|당|%"
+"""What shows that a number behind 사람 counts: 사람 2명 are two people; 사람2만 is Person 2 alone."""
+SERIAL = "(?:호|번|명|개|층)"
+"""What shows that a number behind Person is no speaker's: Person1호선."""
+WORDS_LIKE_PARTICLES = "이|가|와|과|은|도"
+"""The particles that begin an utterance as often, being words too: 이 책, 가 봐, 와!"""
 COLONS = ":：﹕∶︓;；"
 """The signs behind a tag that begin a turn where people write dialogues, semicolons by a slip."""
 
 MAY_BEGIN_TURN = re.compile(
-    rf"(?:{PERSON}|사람)[\s_-]*\d+\s*[^\w\s{COLONS}]{{,3}}\s*[{COLONS}]"
+    rf"(?:{PERSON}|사람)[\s_#-]*\d+\s*[^\w\s{COLONS}]{{,3}}\s*[{COLONS}]"
     rf"|^\W*(?:{PERSON}|사람)[\s_-]*\d+(?!\d)[^\w\n]*(?:\s|$)",
     re.MULTILINE,
 )

@@ -90,8 +90,21 @@ PROBLEMS = {
             {"dialogue": "#Person1#: 네.\nB: 응. 내일 학교 앞에서 세 시에 보기로 한 거 맞지?"},
             "dialogue, line 2: a label and a colon, which are no speaker tag",
         ),
+        (
+            {"dialogue": "#Person1#: 왜?\n#Person2# 이 책은 내일 학교 앞에서 보기로 했지? 그랬지? #Person1# 와!"},
+            "dialogue, line 2: #Person1# within the line without a colon, and 1 more",
+        ),
+        (
+            {"dialogue": "#Person1#: 안녕하세요 #Person2# 네 내일 학교 앞에서 세 시에 보기로 한 거 맞지?"},
+            "dialogue, line 1: #Person2# within the line without a colon",
+        ),
+        (
+            {"dialogue": "#Person1#: 왜?\n※#Person2#※: 응. 내일 학교 앞에서 보기로 한 거 맞지?"},
+            "dialogue, line 2: #Person2# between other signs",
+        ),
     ],
     "unsigned_speaker": [
+        ({"summary": "사람 2만 학교에 가고 나머지는 남습니다."}, "summary names 사람 2 without signs"),
         ({"summary": "Person1과 화자 2는 내일 학교에서 만납니다."}, "summary names Person1, 화자 2 without signs"),
         ({"summary": "사람 1 학교에 가고 Person은 남습니다."}, "summary names 사람 1, Person without signs"),
     ],
@@ -108,6 +121,14 @@ PROBLEMS = {
             ({"summary": text + " " + GOOD["summary"]}, "summary begins with words about the text")
             for text in (
                 "다음은 자연스럽게 고친 텍스트입니다:",
+                "오탈자를 수정한 결과입니다:",
+                "수정된 텍스트:",
+                "아래와 같이 정리했습니다:",
+                "출력:",
+                "Corrected text:",
+                "[요약]",
+                "**요약**",
+                "```text",
                 "아래는 대화를 요약한 내용입니다.",
                 "네, 요약해 드리겠습니다.",
                 "**요약**:",
@@ -158,6 +179,8 @@ def test_what_is_found_is_told_and_done(check: str, changes: dict[str, str], det
         {"summary": "사람 2명이 내용을 요약한 글을 읽고 #Person1#은 인사말이 길다고 합니다."},
         {"summary": "다음 주에 #Person1#과 #Person2#는 학교에서 만납니다."},
         {"summary": "네 사람이 모여 글을 고칩니다."},
+        {"summary": "Person of the year가 된 #Person1#은 Person1호선을 다음과 같이 소개합니다: 빠르다."},
+        {"dialogue": "#Person1#: 왜? #Person2# 씨도요? 저는 #Person1# 입니다. 얘가 #Person2# 이에요.\n#Person2#: 응."},
     ],
 )
 def test_what_is_sure_is_not_found(changes: dict[str, str]) -> None:

@@ -73,6 +73,13 @@ def test_each_rule_s_example_holds_in_dialogues_and_summaries(row: dict[str, str
         ("tag_decoration", "- #Person1#: 네.\n* #Person2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
         ("tag_decoration", "1. #Person1#: 네.\n2) #Person2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
         ("tag_decoration", "**#Person1#:** 네.\n[#Person2#] 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("bare_tag", "#Person#1: 네.\nPerson#2: 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("bare_tag", "♯Person1♯: 사람2만 와?", "#Person1#: #Person2#만 와?"),
+        ("tag_colon", "#Person1# → 네.\n#Person2# (웃으며): 응.", "#Person1#: 네.\n#Person2#: (웃으며) 응."),
+        ("tag_no_colon", "#Person1# 이 책은?\n#Person2# 와 신난다!", "#Person1#: 이 책은?\n#Person2#: 와 신난다!"),
+        ("tag_decoration", "\"#Person1#\": 네.\n`#Person2#`: 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("tag_decoration", "\\#Person1\\#: 네.\n‘#Person2#’ : 응.", "#Person1#: 네.\n#Person2#: 응."),
+        ("invisible", "\ufeff#Person1#\u200b: 네.\n\u2060#Per\u200bson2#: 응.", "#Person1#: 네.\n#Person2#: 응."),
         ("double_space", "#Person1#: 토요일  오전엔 비어요.", "#Person1#: 토요일 오전엔 비어요."),
         ("space_before_punctuation", "#Person1#: 네 , 왜요 ? 아뇨 .", "#Person1#: 네, 왜요? 아뇨."),
         ("space_before_punctuation", "#Person1#: Well ,it is.", "#Person1#: Well, it is."),
@@ -98,6 +105,9 @@ def test_structure_is_mended(step: str, before: str, after: str) -> None:
         "네, Person2: 그래요.",
         "#Person1#: 네.\n#Person2#는 와요.\n#Person2#, 와요.\n#Person2#야, 와.",
         "#Person1#: The 1st person 2 seats, personal 3.",
+        "#Person1#: 뭐?\n#Person2# 이 책은 소설이야.\n#Person1# 가 봐. #Person2# 와 크다.",  # `check` tells
+        "#Person1#: 봤지?\n(#Person1#)이 아니라 나야.",
+        "#Person1#: Person of the year요. Person1호선, person1@a.com, Person1.txt, www.person1.com요. 사람 3만 명요.",
         "#Person1#: 첫 줄이고\n둘째 줄도 #Person1#의 말이에요.",
     ],
 )
@@ -138,6 +148,8 @@ def test_a_summary_becomes_one_line() -> None:
         ("person1과PERSON2가 간다.", "#Person1#과#Person2#가 간다."),
         ("사람1과 사람 2는 사람 3명을 만난다.", "#Person1#과 #Person2#는 사람 3명을 만난다."),
         ("Person 1, Person_2.", "#Person1#, #Person2#."),
+        ("Person#1은 Person #2와 사람3만 만난다.", "#Person1#은 #Person2#와 #Person3#만 만난다."),
+        ("Person of the year, 사람 #1 히트곡, Person1호선.", "Person of the year, 사람 #1 히트곡, Person1호선."),
         ("회사 #에서 “둘”은 #PhoneNumber#로 #Person1# 은", "회사 #에서 “둘”은 #PhoneNumber#로 #Person1# 은"),
     ],
 )
@@ -249,6 +261,7 @@ def test_turns_keep_their_tags_and_signs_are_left_in_masks_only(text: str, fix_s
 @example("#사람3#사람5#Person10#사람##5#Name#", True)  # masks that share a sign
 @example("가 #\t·나 ㅋㅋ Person1: <ㅋㅋbr> \\ㅋㅋn", True)  # a rule brings structure about
 @example("\n사람2：Person3:", False)  # a space lets a name be seen
+@example("\n사람2：Person3:Person3:Person3:Person3:", False)  # one by one
 @example("가(一)(二) 가ㅇ(一) 一(가)(二) #SSN#-ㅋㅋ5", True)
 def test_cleaning_twice_equals_cleaning_once(text: str, fix_spacing: bool) -> None:
     for clean in (clean_dialogue, clean_summary):
