@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ LARGEST = 10_000_000
 """Characters of a cell, so that a quotation mark that is never closed does not take a whole file into memory."""
 
 _BOM = "\ufeff"
+_INVISIBLE = _BOM + "\u200b\u2060"
+_BLANK_BEFORE_COMMA = re.compile(r'"[^\S\r\n]+(?:,|\r?$)')
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -98,6 +101,7 @@ class _Lines:
     def __init__(self, path: Path, file: TextIO, mended: Counter[str]) -> None:
         self._path, self._file, self._mended = path, file, mended
         self.number = 0
+        self.last = ""
         self.starts_row = True
 
     def __iter__(self) -> Iterator[str]:
@@ -106,6 +110,7 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._file)
         self.number += 1
+        self.last = line
         if "\0" in line:
             raise _nul(self._path, self.number)
         if self.starts_row:
@@ -158,6 +163,11 @@ def _rows(path: Path, missing: str, mended: Counter[str]) -> Iterator[tuple[int,
                 f"{path}: line {line}: the row that starts here has a cell of more than {LARGEST:,} characters; "
                 "shorten it, or close its quotation mark"
             ) from None
+        if "expected after" in str(error) and _BLANK_BEFORE_COMMA.search(lines.last):
+            raise UserError(
+                f"{path}: line {line}: the row that starts here has a blank between a quotation mark and the comma "
+                "behind it; leave none there"
+            ) from None
         raise UserError(
             f"{path}: line {line}: the quotation marks of the row that starts here do not match; "
             'close the one that opens a field and write those within as ""'
@@ -182,8 +192,10 @@ def _header(lines: _Lines, mended: Counter[str]) -> tuple[list[str], list[str]]:
             # Again, for a quotation mark behind a blank: `fname, "dialogue"`.
             again = next(csv.reader([",".join(fields)], skipinitialspace=True)) if " " in "".join(fields) else fields
             written = again if len(again) == len(fields) else fields
-            names = [unicodedata.normalize("NFC", name.strip(_BOM).strip()) for name in written]
-            mended["header_blanks"] += sum(name != cell for name, cell in zip(names, fields, strict=True))
+            bare = [name.strip(_INVISIBLE).strip() for name in written]
+            names = [unicodedata.normalize("NFC", name) for name in bare]
+            mended["header_blanks"] += sum(name != cell for name, cell in zip(bare, fields, strict=True))
+            mended["decomposed_texts"] += sum(map(str.__ne__, names, bare))
             return fields, names
     return [], []
 

@@ -497,6 +497,7 @@ LEFT_BEHIND = {
         "train_1, #Person1#: 늦겠다. #Person2#: 뛰자., 두 사람은 뛰기로 합니다., 지각\n",
         {"header_blanks": 3},
     ),
+    "a name that hides a character": (TRAIN.replace(",dialogue", ",\u200bdialogue"), {"header_blanks": 1}),
     "rows of commas anywhere": (
         ",,,\n"
         + TRAIN.replace("\ntrain_0", "\n, ,,\n\ntrain_0").replace("\ntrain_1", "\n,,\ntrain_1")
@@ -544,6 +545,26 @@ def test_a_large_cell_is_read_and_said(workspace: Path, caplog: pytest.LogCaptur
         ingest.main()
     assert len(read_table(Path("data/ingested/train.csv"), "train")["dialogue"][0]) > 300_000
     assert f"data/sample/train.csv: {MENDED['large_cells']} (1)" in caplog.messages
+
+
+def test_a_decomposed_name_in_the_header_has_no_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(decomposed("fname,dialogue,메모\na,#Person1#: 네,b\n"), encoding="utf-8")
+    stream = open_table(path, "test")
+    assert [frame["dialogue"].tolist() for frame in stream.batches()] == [["#Person1#: 네"]]
+    assert (stream.ignored_columns, stream.mended) == (["메모"], {"decomposed_texts": 2})
+
+
+@pytest.mark.parametrize("blank", ["fname ,dialogue", "fname,dialogue "])
+def test_blanks_before_commas_are_named(tmp_path: Path, blank: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f'{blank},topic\na,#Person1#: 네,b\nc ,"#Person1#: 네\n#Person2#: 응" ,d\n', encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        read_table(path, "test")
+    assert str(error.value) == (
+        f"{path}: line 3: the row that starts here has a blank between a quotation mark and the comma behind it; "
+        "leave none there"
+    )
 
 
 def test_names_that_differ_in_composition_alone_are_one(tmp_path: Path) -> None:
