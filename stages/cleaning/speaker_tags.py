@@ -118,7 +118,7 @@ PARTICLE_IN_TURN = (
     step("tag_particle", rf"({_TAG}){_GAP}+(?!{_WORD})(?={_PARTICLE})", r"\1"),
     step(
         "tag_particle",
-        rf"(?m)(?<!^)(?<!{_SENTENCE_END}{_GAP})(?<!{_SENTENCE_END}{_GAP}{_GAP})({_TAG}){_GAP}+(?={_WORD})",
+        rf"(?m)(#(?<!^#)(?<!{_SENTENCE_END}{_GAP}#)(?<!{_SENTENCE_END}{_GAP}{_GAP}#){_TAG[1:]}){_GAP}+(?={_WORD})",
         r"\1",
     ),
 )
