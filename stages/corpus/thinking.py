@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
-_NAMES = ("think", "thinking", "thought", "reasoning", "reflection", "analysis", "scratchpad", "seed:think")
+_NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "analysis", "scratchpad", "seed:think")
 
 TAGS: tuple[tuple[str, str], ...] = (
     *((f"<{name}>", f"</{name}>") for name in _NAMES),
     ("[THINK]", "[/THINK]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi
     ("<|channel>", "<channel|>"),  # Gemma 4
+    ("<unused94>", "<unused95>"),  # MedGemma
+    ("<|think|>", "<|content|>"),  # Solar Open
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +29,12 @@ TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Versio
 
 RUN_AGAIN = "; what was answered is kept, run again to go on"
 
-FILTERED = ("content_filter", "content_filtered", "safety", "prohibited_content", "blocklist", "spii", "sensitive")
+FILTERED = r"content.?filter|safety|prohibited|blocklist|spii|sensitive|recitation|moderation"
 """What servers call it, in `finish_reason`, when a filter ends an answer."""
+BROKEN = ("error", "abort", "insufficient_system_resource")
+"""What they call it when they fail on the way: OpenRouter, vLLM and DeepSeek."""
+TEXTS = (None, "text", "output_text")
+"""Types of the parts of an answer that are its text, and not what the model thought, cited or called."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,7 @@ class _Message(BaseModel):
     content: str | list[Any] | None = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
 
 
 class _Choice(BaseModel):
@@ -161,8 +167,8 @@ class OpenAIApi:
         choice = next(iter(completion.choices or ()), None)
         if choice and choice.error:
             return read_error(json.dumps(choice.error))
-        if choice and choice.message:
-            return self._answer(choice, choice.message, completion.usage or _Usage(), request)
+        if choice and (choice.message or choice.finish_reason):  # Gemini leaves the message out where it filters
+            return self._answer(choice, choice.message or _Message(), completion.usage or _Usage(), request)
         if "choices" in completion.model_fields_set and not completion.error and not choice:
             words = self._say(f"an answer without choices: {response.text}")
             raise Busy("without choices", Refused("refused", words), tries=2)
@@ -185,14 +191,21 @@ class OpenAIApi:
         raise Busy("not a chat completion", UserError(message))
 
     def _answer(self, choice: _Choice, message: _Message, took: _Usage, request: Request) -> Answer:
+        """The answer of a choice.
+
+        Raises:
+            Busy: the server failed before its end.
+        """
         text, refusal = _text(message.content), _refusal(message)
         reason = choice.finish_reason or "stop"
-        if reason.lower() in FILTERED:
+        if reason.lower() in BROKEN:
+            raise Busy("broken off", Refused("refused", f"an answer that ends with finish_reason {reason!r}"), tries=2)
+        if re.search(FILTERED, reason, re.IGNORECASE):
             reason, refusal = "content_filter", refusal or text
         elif refusal:
             reason = "refusal"
-        elif message.tool_calls and not text:
-            reason, refusal = "tool_calls", json.dumps(message.tool_calls, ensure_ascii=False)
+        elif (called := message.tool_calls or message.function_call) and not text:
+            reason, refusal = "tool_calls", json.dumps(called, ensure_ascii=False)
         expected = estimate(request.messages, request.max_answer_tokens)
         return Answer(
             model=request.model,
@@ -206,7 +219,7 @@ class OpenAIApi:
     def _adapt(self, form: _Form, error: ServerError) -> bool:
         """Ask in another form from now on, where the server refuses a part of this one; say whether there is one."""
         part = error.part
-        if error.status not in (400, 422) or error.row or part is None:
+        if error.row or part is None:
             return False
         if self._form != form:
             return True  # another request has just learnt it
@@ -233,6 +246,8 @@ class OpenAIApi:
         stop = UserError(self._explain(error, form))
         if error.unpaid:
             return stop
+        if error.spoilt:
+            return Busy("answers off the schema", Refused("refused", self._say(error.words)), tries=2)
         if error.status in (408, 409, 429) or error.status >= 500:
             return Busy(str(error.status), stop, retry_after)
         if error.status in (400, 422):
@@ -282,14 +297,16 @@ def _text(content: str | list[Any] | None) -> str:
     if not isinstance(content, list):
         return content or ""
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-    texts = [part.get("text") for part in parts if part.get("type") not in ("thinking", "reasoning")]
+    texts = [part.get("text") for part in parts if part.get("type") in TEXTS and not part.get("thought")]
+    texts = [text.get("value") if isinstance(text, dict) else text for text in texts]
     return "".join(text for text in texts if isinstance(text, str))
 
 
 def _refusal(message: _Message) -> str:
+    """What a model says where it refuses: in a string mostly, or whatever stands in its place."""
     parts = message.content if isinstance(message.content, list) else []
-    found = [message.refusal, *(part.get("refusal") for part in parts if isinstance(part, dict))]
-    return " ".join(words for words in found if isinstance(words, str) and words)
+    found = filter(None, [message.refusal, *(part.get("refusal") for part in parts if isinstance(part, dict))])
+    return " ".join(words if isinstance(words, str) else json.dumps(words, ensure_ascii=False) for words in found)
 
 
 def _without_system(messages: list[Message]) -> list[Message]:

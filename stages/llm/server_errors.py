@@ -15,9 +15,12 @@ message."""
 
 NESTED = ("error", "errors", "innererror", "detail", "details", "message", "status", "metadata", "raw")
 """Keys under which servers put an error into an error: as an object, a list of them, or JSON in a string."""
-SPOKEN = ("message", "msg", "detail", "error", "error_description", "description", "title", "reason", "raw")
-"""Keys under which they put words."""
-NAMED = ("code", "type", "status", "error_type", "error_code", "statusCode")
+SPOKEN = (
+    "message", "msg", "errormessage", "errormsg", "detail", "error", "errordescription", "description", "title",
+    "reason", "raw",
+)  # fmt: skip
+"""Keys under which they put words, in lower case without underscores, as all keys are here."""
+NAMED = ("code", "type", "status", "errortype", "errorcode", "statuscode", "httpcode", "httpstatus", "httpstatuscode")
 """Keys under which they name the kind of error."""
 DEPTH = 6
 LONGEST = 300
@@ -32,6 +35,19 @@ STATUS_OF_NAMES = (
 )
 """HTTP's number for an error that comes without one, by a word in its name."""
 
+STATUS_OF_WORDS = (
+    (429, r"rate.?limit|too many requests"),
+    (402, r"insufficient.{0,12}(quota|credit|balance|fund)|payment required|(add|more|out of) credits?\b"),
+    (
+        401,
+        r"(invalid|incorrect|wrong|bad|missing|expired) api.?key|api.?key.{0,12}(not valid|invalid|incorrect|expired)",
+    ),
+    (404, r"model ['\"`]?[^ ]{1,80} (was |is )?(not found|does not exist|not a valid model)|no such model"),
+)
+"""The same by what it says, where it has no name either."""
+STATUS_IN_WORDS = r"^([45]\d\d)\b(?! token)|\b(?:error|code|status|https?)\b[^\d,.;]{0,9}([45]\d\d)\b"
+"""HTTP's number where a server passes on what another one said."""
+
 UNPAID = r"insufficient.?(quota|credit|balance|fund)|billing|payment.?required|credit balance|out of credit"
 """Errors that no wait mends: a name of any, or words of a 400."""
 
@@ -40,10 +56,11 @@ FILTER_WORDS = (
     r"content[ _-](management|filter|policy|moderation)|content exists risk|inappropriate content|responsible ai|"
     r"safety (system|setting|filter|polic|guideline)|(sensitive|harmful|unsafe) (word|content)|"
     r"\b(input|prompt|request|content|message|text)s? (is|are|was|were|has been|have been|got) "
-    r"(flagged|filtered|blocked)|유해|부적절|콘텐츠 (정책|필터)"
+    r"(flagged|filtered|blocked)|유해|부적절|안전하지 않은|콘텐츠 (정책|필터)"
 )
 LENGTH_NAMES = r"context.?(length|window|size)|string_above_max|(?<!tokens_)too_?(long|large)|tokens_limit_reached"
 LENGTH_WORDS = (
+    r"\b(input|prompt)s?\b.{0,40}(exceeds? |longer than |must have (less|fewer) )|\binputs?\W{0,3}tokens? \+|"
     r"context.{0,12}(length|size|window|limit)|maximum (input|prompt) |(input|prompt) (length|size)|"
     r"\b(input|prompt|request|message|text|content)s?( tokens)? (is |are |was |were )?too (long|large|many)|"
     r"too many (input |prompt )?tokens|exceed.{0,40}(context|input|prompt)|"
@@ -52,12 +69,20 @@ LENGTH_WORDS = (
 TOO_LARGE = r"request too large"
 """In a 429: more tokens than a minute allows, however long one waits."""
 
+SPOILT = r"json_validate_failed|output_parse_failed|tool_use_failed"
+"""Groq's names for an answer that broke the schema."""
+
+REFUSES = r"support|allow|accept|permit|enable|unknown|unexpected|invalid|alternate|must|only|compile"
+"""Words of a refusal: in an error that is not said to be the request's fault, a part must be spoken of with them."""
+
 PARTS: dict[Part, str] = {
     "temperature": r"temperature",
-    "limit": r"max_(completion_|new_|output_)?tokens",
-    "schema": r"response.?format|json.?schema|json.?mode|structured.?output|guided|grammar",
+    "limit": r"max(imum)?[_ ]?((completion|new|output|generated)[_ ]?)?tokens|output limit",
+    "schema": r"response.?(format|schema)|json.?schema|json.?mode|structured.?output|guided|grammar",
     "system": (
-        r"(system|developer)['\"` ]*(role|message|prompt|instruction)|roles? .{0,30}(system|developer|alternate)|"
+        r"(system|developer)['\"` ]*(role|message|prompt|instruction|field)|"
+        r"roles?\b.{0,30}(system|developer|alternate)|"
+        r"unknown variant ['\"` ]*(system|developer)|first message must be.{0,12} user|"
         r"(support|allow|accept|permit)\w* ['\"`]?system|messages.{0,6}role|only user.{0,30} roles"
     ),
 }
@@ -82,7 +107,7 @@ class ServerError:
         """What is wrong with the texts of this one request, if it is they."""
         if self.status in (401, 402, 404) or (self.status == 429 and not self._says(TOO_LARGE)):
             return None
-        if re.search(PARTS["limit"], self.param) and not self._says("context|prompt|input"):
+        if re.search(PARTS["limit"], self.param, re.IGNORECASE) and not self._says("context.?length|prompt|input"):
             return None
         if self.status == 413 or self._named(LENGTH_NAMES):
             return "context_length"
@@ -93,8 +118,15 @@ class ServerError:
         return None
 
     @property
+    def spoilt(self) -> bool:
+        """Whether the model began an answer that the server does not pass on; another one may be better."""
+        return self._named(SPOILT)
+
+    @property
     def part(self) -> Part | None:
         """The part of the request that is refused: the parameter named, else the first that the words speak of."""
+        if self.status not in (400, 422) and not (self.status in (404, 500, 501) and self._says(REFUSES)):
+            return None  # 500: templates that raise, in llama.cpp; 404: no provider with the parameter, in OpenRouter
         for text in (self.param, self.words):
             found = {part: re.search(pattern, text, re.IGNORECASE) for part, pattern in PARTS.items()}
             spoken = {part: match.start() for part, match in found.items() if match}
@@ -121,11 +153,13 @@ def read_error(body: str, status: int = 200) -> ServerError:
     except (ValueError, RecursionError):
         return ServerError(status, (), "", one_line(_text_of_page(body)))
     objects = list(_objects(value)) or [{"message": value}]
-    names = tuple(dict.fromkeys(str(each[key]).lower() for each in objects for key in NAMED if _is_name(each.get(key))))
+    names = tuple(dict.fromkeys(_name(each[key]) for each in objects for key in NAMED if _is_name(each.get(key))))
     param = next((param for each in objects if (param := _param(each))), "")
     words = one_line(": ".join(dict.fromkeys(word for each in objects if (word := _words(each)))))
     if status == 200:
         status = _status(names, words)
+    elif status == 400 and (plainly := _status_of(STATUS_OF_WORDS, words)) in (401, 404):  # Gemini, xAI, OpenRouter
+        status = plainly
     return ServerError(status, names, param, words)
 
 
@@ -148,6 +182,7 @@ def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
         for item in value:
             yield from _objects(item if isinstance(item, dict) else {"message": item}, depth + 1)
     elif isinstance(value, dict):
+        value = {key.lower().replace("_", ""): inner for key, inner in value.items()}
         yield value
         for key in NESTED:
             yield from _objects(value.get(key), depth + 1)
@@ -185,18 +220,27 @@ def _place(error: dict[str, Any]) -> str:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+
+
+def _name(value: str | float) -> str:
+    return value.lower() if isinstance(value, str) else f"{value:.0f}"
 
 
 def _status(names: tuple[str, ...], words: str) -> int:
-    numbers = [int(name) for name in names if re.fullmatch(r"[45]\d\d", name)]
-    if numbers:
-        return numbers[0]
+    """HTTP's number for an error, by its names, else by its words."""
     for name in names:
-        for status, pattern in STATUS_OF_NAMES:
-            if re.search(pattern, name):
-                return status
-    return 429 if re.search(r"rate.?limit|too many requests", words, re.IGNORECASE) else 500
+        if number := re.search(r"(?<!\d)[45]\d\d$", name):
+            return int(number[0])
+    found = (_status_of(STATUS_OF_NAMES, name) for name in names)
+    known = next(filter(None, found), None) or _status_of(STATUS_OF_WORDS, words)
+    if known is None and (number := re.search(STATUS_IN_WORDS, words, re.IGNORECASE)):
+        known = int(number[1] or number[2])
+    return known or 500
+
+
+def _status_of(patterns: tuple[tuple[int, str], ...], text: str) -> int | None:
+    return next((status for status, pattern in patterns if re.search(pattern, text, re.IGNORECASE)), None)
 
 
 def _text_of_page(body: str) -> str:

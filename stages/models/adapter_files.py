@@ -36,21 +36,23 @@ def target_modules(chosen: str | list[str], model: PreTrainedModel) -> str | lis
 
 
 def rank_pattern(chosen: Mapping[str, int], targets: str | list[str], model: PreTrainedModel) -> dict[str, int]:
-    """The ranks of layers that get another than `lora.r`, as PEFT takes them.
+    """The ranks of layers that get another than `lora.r`, as PEFT takes them: of two that match, the first.
 
     Args:
         chosen: ranks by a layer's name, or a regular expression for the end of its path.
         targets: what `target_modules` gave.
 
     Raises:
-        UserError: a name is no regular expression, or matches no layer that gets an adapter.
+        UserError: a name is no regular expression, or matches no layer that gets an adapter, or only
+            layers that a name before it matches.
     """
     layers = _linear(model)
     if targets != "all-linear":
         layers = [path for path in layers if any(f".{path}".endswith(f".{name}") for name in targets)]
+    left = set(layers)
     for name in chosen:
         try:
-            matches = any(re.match(rf"(.*\.)?({name})$", path) for path in layers)
+            matches = {path for path in layers if re.match(rf"(.*\.)?({name})$", path)}
         except re.error as error:
             raise UserError(f"params.yaml: lora.rank_pattern = {name!r}: not a regular expression ({error})") from None
         if not matches:
@@ -58,6 +60,11 @@ def rank_pattern(chosen: Mapping[str, int], targets: str | list[str], model: Pre
                 f"params.yaml: lora.rank_pattern = {name!r}: no layer of that name gets an adapter; "
                 f"allowed: {_names(layers)}"
             )
+        if matches.isdisjoint(left):
+            raise UserError(
+                f"params.yaml: lora.rank_pattern = {name!r}: a name before it takes its layers; put it first"
+            )
+        left -= matches
     return dict(chosen)
 
 

@@ -96,8 +96,12 @@ def _snapshot(repo: str, revision: str, files: list[str]) -> Path:
 
 
 def _says_what_it_is(folder: Path) -> bool:
+    """Whether there is a config.json of its own; without one, the files that follow tell what is wrong."""
     config = folder / "config.json"
-    return config.is_file() and "model_type" in read_json(config)
+    try:
+        return config.is_file() and "model_type" in read_json(config)
+    except (ValueError, TypeError):
+        return True  # damaged, which `refuse` says
 
 
 def _why(error: Exception, revision: str) -> str:

@@ -111,9 +111,14 @@ def refuse_unknown(folder: Path, where: str) -> None:
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{where}: the checkpoint has no config.json; name one in the layout of transformers")
-    config: dict[str, Any] = read_json(folder / "config.json")
+    try:
+        config: Any = read_json(folder / "config.json")
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{where}: its config.json is damaged, or no object in JSON; fetch the checkpoint again")
     kind = config.get("model_type")
-    if kind is None:
+    if not isinstance(kind, str):
         raise UserError(f"{where}: its config.json has no model_type; {_allowed()}")
     if kind not in FAMILIES and not any(kind in family.wrappers for family in FAMILIES.values()):
         encodes = "an encoder-decoder, and " if config.get("is_encoder_decoder") else ""

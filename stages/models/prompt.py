@@ -89,7 +89,11 @@ class PromptBuilder:
         # already, so that a repetition penalty treats a padded row like one that stands alone.
         pads = (tokenizer.pad_token_id, tokenizer.bos_token_id)
         self.pad_id: int = next((pad for pad in pads if pad is not None and pad != self.stop_id), 0)
-        self._ids("")  # a template that cannot be used says so here
+        if self._ids("") == self._ids("#Person1#: 가"):  # a template that cannot be rendered says so by itself
+            raise UserError(
+                f"models.yaml: prompt = {settings.style!r}: the tokenizer's chat template leaves the dialogue out, as "
+                "one does that wants messages in parts; use plain"
+            )
 
     def completion_ids(self, summary: str) -> list[int]:
         """The summary's ids and the stop token."""

@@ -63,15 +63,18 @@ def quantizes(settings: Quantization) -> bool:
     return quantizer(settings) is not QUANTIZERS["none"]
 
 
+OWN_FILES = {"hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq"}
+"""Files in which quantizers, above all earlier versions of them, say what they did where config.json does not."""
+
+
 def stored(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's config.json says of weights that are quantized already; empty where they are not."""
+    """What a checkpoint says of weights that are quantized already; empty where they are not."""
     config: dict[str, Any] = read_json(folder / "config.json")
     for part in (config, config.get("text_config") or {}):
-        for key in ("quantization_config", "compression_config"):
-            if part.get(key):
-                found: dict[str, Any] = part[key]
-                return found
-    return {}
+        for key in ("quantization_config", "compression_config", "quantization"):  # the last is MLX's
+            if found := part.get(key):
+                return dict(found) if isinstance(found, dict) else {"quant_method": str(found)}
+    return next(({"quant_method": method} for name, method in OWN_FILES.items() if (folder / name).is_file()), {})
 
 
 def refuse_stored(folder: Path, where: str) -> None:

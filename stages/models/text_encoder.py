@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -119,7 +118,7 @@ class TextEncoder:
             text: str = self.tokenizer.apply_chat_template(
                 messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, and fails by errors of Python too
             raise UserError(
                 f"models.yaml: prompt = 'chat': the tokenizer's chat template fails: {error}; use plain"
             ) from None

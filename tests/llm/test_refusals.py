@@ -281,6 +281,13 @@ def test_answer_without_choices_is_asked_for_once_more(
         ([{"type": "text", "text": "답: "}, {"type": "text", "text": "가"}], "답: 가"),
         ([{"type": "thinking", "thinking": [{"type": "text", "text": "음"}]}, {"type": "text", "text": "가"}], "가"),
         (["답", {"type": "reasoning", "text": "음"}, "가"], "답가"),
+        ([{"type": "reasoning_text", "text": "음"}, {"type": "output_text", "text": "가"}, None, 5], "가"),
+        (
+            [{"type": "text", "text": "가"}, {"type": "citation", "text": "나"}, {"type": "x", "x": {"text": "다"}}],
+            "가",
+        ),
+        ([{"type": "text", "text": {"value": "가", "annotations": []}}], "가"),
+        ([{"text": "음", "thought": True}, {"text": "가"}], "가"),
     ],
 )
 def test_parts_of_an_answer_are_joined(
@@ -300,6 +307,11 @@ def test_parts_of_an_answer_are_joined(
         (said("tool_calls", content=None, tool_calls=[{"function": {"name": "검색"}}]), "tool_calls",
          '[{"function": {"name": "검색"}}]'),
         (said("stop", content=None), "stop", ""),
+        (said("stop", content=None, refusal={"reason": "정책"}), "refusal", '{"reason": "정책"}'),
+        (said("stop", content=None, refusal=["싫", "어요"]), "refusal", '["싫", "어요"]'),
+        (said("function_call", content=None, function_call={"name": "검색"}), "tool_calls", '{"name": "검색"}'),
+        (Fault(200, '{"choices": [{"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}]}'),
+         "content_filter", ""),
     ],
 )  # fmt: skip
 def test_refusal_of_the_model_is_kept_with_its_reason(
@@ -315,6 +327,24 @@ def test_refusal_of_the_model_is_kept_with_its_reason(
     assert len(server.requests) == 1
     answers = Answers(path)
     assert list(ask("paraphrase", questions("가"), settings(ask_refused_again=True), answers)) == ["답: 가"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        (said("error", content="반쯤"), "an answer that ends with finish_reason 'error'"),
+        (Fault(400, '{"error": {"message": "Failed to generate JSON.", "code": "json_validate_failed"}}'),
+         "Failed to generate JSON."),
+    ],
+)  # fmt: skip
+def test_answer_that_the_server_spoils_is_asked_for_once_more(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, spoilt: Fault, words: str
+) -> None:
+    server.faults += [spoilt, completion("답: 가"), spoilt, spoilt]
+    answers = Answers(path)
+    assert list(ask("paraphrase", questions("가", "나", "다"), settings(), answers)) == ["답: 가", "", "답: 다"]
+    assert [answer.refusal for answer in answers.used() if answer and answer.refused] == [words]
+    assert len(server.requests) == 5
 
 
 def test_answer_with_a_call_beside_it_is_one(server: FakeOpenAI, settings: Callable[..., Llm], path: Path) -> None:

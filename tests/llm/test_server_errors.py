@@ -46,6 +46,8 @@ def openai(message: str, code: Any = None, param: str | None = None) -> str:
         ('{"error": {"message": "flagged", "metadata": {"reasons": ["violence", "hate"]}}}', "flagged: violence, hate"),
         ("<html><head><title>502 Bad\nGateway</title><style>p {}</style></head><p>a &amp; b</p></html>",
          "502 Bad Gateway a & b"),
+        ('{"error_code": 336003, "error_msg": "no"}', "no"),
+        ('{"errorCode": "E1", "errorMessage": "no"}', "no"),
         ("upstream is\n gone", "upstream is gone"),
         ('{"error": {"message": "lone \\ud800"}}', "lone ?"),
         ("[{'loc': ('body', 'n'), 'msg': 'no'}]", "[{'loc': ('body', 'n'), 'msg': 'no'}]"),
@@ -69,10 +71,34 @@ def test_words_are_found_in_any_shape(body: str, words: str) -> None:
         ('{"error": {"message": "m", "code": 502}}', 502),
         ('{"error": {"message": "Rate limit exceeded"}}', 429),
         ('{"error": {"message": "upstream"}}', 500),
+        ('{"error": {"message": "m", "code": 429.0}}', 429),
+        ('{"error": {"message": "m", "code": "ERR_429"}}', 429),
+        ('{"error": {"message": "m", "status_code": 429}}', 429),
+        ('{"error": {"message": "m", "http_status": 402}}', 402),
+        ('{"errorCode": "403", "errorMessage": "m"}', 403),
+        ('{"error": {"message": "Insufficient credits"}}', 402),
+        ('{"error": {"message": "Incorrect API key provided"}}', 401),
+        ('{"error": "Error code: 429 - try later"}', 429),
+        ('{"error": "503 Service Unavailable"}', 503),
+        ('{"error": "500 tokens more than fit, 404 rows"}', 500),
     ],
 )
 def test_error_in_a_good_reply_has_its_own_status(body: str, status: int) -> None:
     assert read_error(body, 200).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (openai("Incorrect API key provided: xx***yy."), 401),
+        ('[{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}]', 401),
+        (openai("model `solar` is not a valid model ID"), 404),
+        (openai("This model: max_tokens not found in its settings"), 400),
+        (openai("cannot process this"), 400),
+    ],
+)
+def test_a_400_about_key_or_model_is_read_as_what_it_is(body: str, status: int) -> None:
+    assert read_error(body, 400).status == status
 
 
 @pytest.mark.parametrize(
@@ -88,6 +114,24 @@ def test_error_in_a_good_reply_has_its_own_status(body: str, status: int) -> Non
         (413, "<html><title>413 Request Entity Too Large</title></html>", "context_length"),
         (429, openai("Request too large for model: limit 30000 tokens per minute"), "context_length"),
         (429, openai("This request would exceed your rate limit of 40,000 input tokens per minute"), None),
+        (
+            400,
+            openai("The decoder prompt (length 5000) is longer than the maximum model length of 4096"),
+            "context_length",
+        ),
+        (
+            400,
+            openai("The input token count (120) exceeds the maximum number of tokens allowed (100)."),
+            "context_length",
+        ),
+        (422, '{"error": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 and 512"}', "context_length"),
+        (
+            422,
+            openai("Input validation error: `inputs` must have less than 4096 tokens. Given: 5012"),
+            "context_length",
+        ),
+        (400, openai("안전하지 않은 콘텐츠가 감지되었습니다."), "content_filter"),
+        (400, openai("`max_tokens` must be at most 8192, less than the `context_window`", None, "max_tokens"), None),
         (401, openai("Your prompt was blocked"), None),
         (400, openai("max_tokens is too large: 2048", None, "max_tokens"), None),
         (400, openai("bad request"), None),
@@ -110,12 +154,33 @@ def test_what_is_wrong_with_one_row_alone(status: int, body: str, row: str | Non
         (openai("Conversation roles must alternate user/assistant/user/assistant/..."), "system"),
         (openai("Developer instruction is not enabled for models/gemma-3-27b-it"), "system"),
         (openai("Only user and assistant roles are supported!"), "system"),
+        (openai("messages[0]: unknown variant `system`, expected `user` or `assistant`"), "system"),
+        (openai("Invalid role: system. Must be one of user, assistant"), "system"),
+        (openai("First message must be from user"), "system"),
+        (openai("This model doesn't support the system field. Try again without it."), "system"),
+        (openai('Unknown name "additionalProperties" at \'generation_config.response_schema\''), "schema"),
+        (openai("It has a maxOutputTokens value of 100000 but the supported range is from 1 to 8193"), "limit"),
+        (openai("max tokens must be at most 4096"), "limit"),
         (openai("bad request"), None),
     ],
 )  # fmt: skip
 def test_the_part_of_a_request_that_is_refused(body: str, part: str | None) -> None:
     error = read_error(body, 400)
     assert (error.part, error.row) == (part, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "part"),
+    [
+        (500, "System role not supported", "system"),
+        (404, "No endpoints found that support the requested parameters: response_format", "schema"),
+        (500, "the worker's temperature sensor has failed", None),
+        (402, "requires more credits, or only fewer max_tokens", None),
+        (503, "structured output is not supported while we restart", None),
+    ],
+)
+def test_a_part_may_be_refused_with_another_status(status: int, words: str, part: str | None) -> None:
+    assert read_error(openai(words), status).part == part
 
 
 def test_the_shared_cases() -> None:

@@ -131,6 +131,17 @@ def test_a_rank_pattern_that_matches_nothing(
     )
 
 
+def test_a_rank_pattern_that_another_leaves_nothing_to(tiny_manifest: Path) -> None:
+    base = load_base(tiny_manifest, NF4)
+    with pytest.raises(UserError) as error:
+        rank_pattern({"q_proj": 2, "layers.0.self_attn.q_proj": 4}, "all-linear", base)
+    assert str(error.value) == (
+        "params.yaml: lora.rank_pattern = 'layers.0.self_attn.q_proj': a name before it takes its layers; put it first"
+    )
+    chosen = {"layers.0.self_attn.q_proj": 4, "q_proj": 2}
+    assert rank_pattern(chosen, "all-linear", base) == chosen
+
+
 def test_a_rank_pattern_that_is_no_regular_expression(tiny_manifest: Path) -> None:
     with pytest.raises(UserError) as error:
         rank_pattern({"q_proj(": 2}, "all-linear", load_base(tiny_manifest, NF4))

@@ -256,6 +256,7 @@ def described(folder: Path, **config: Any) -> Path:
             "a LlamaForSequenceClassification writes no text; name a checkpoint for causal language modelling",
         ),
         ({}, "its config.json has no model_type; allowed: "),
+        ({"model_type": ["llama"]}, "its config.json has no model_type; allowed: "),
     ],
 )
 def test_what_has_no_row_is_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -263,6 +264,16 @@ def test_what_has_no_row_is_refused(config: dict[str, Any], message: str, tmp_pa
         refuse_unknown(described(tmp_path, **config), "models.yaml: mine")
     assert str(error.value).startswith(f"models.yaml: mine: {message}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", '{"model_type": "lla', "[1]", "null"])
+def test_a_damaged_configuration_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        refuse_unknown(tmp_path, "models.yaml: mine")
+    assert str(error.value) == (
+        "models.yaml: mine: its config.json is damaged, or no object in JSON; fetch the checkpoint again"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -292,6 +292,18 @@ def test_examples_leave_a_row_to_train_on() -> None:
             settings("chat"),
             "prompt = 'chat': the tokenizer's chat template fails: a system message has to come first; use plain",
         ),
+        (
+            byte_tokenizer("{{ messages[0].content + 1 }}"),
+            settings("chat"),
+            "prompt = 'chat': the tokenizer's chat template fails: can only concatenate str "
+            '(not "int") to str; use plain',
+        ),
+        (
+            byte_tokenizer("{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"),
+            settings("chat"),
+            "prompt = 'chat': the tokenizer's chat template leaves the dialogue out, as one does that wants "
+            "messages in parts; use plain",
+        ),
     ],
 )
 def test_a_registry_entry_that_does_not_suit_its_tokenizer(

@@ -89,6 +89,27 @@ def test_other_ways_are_refused(method: str, place: str, wrapped: bool, tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "method"),
+    [("hf_quant_config.json", "modelopt"), ("quantize_config.json", "gptq"), ("quant_config.json", "awq")],
+)
+def test_what_only_a_quantizers_own_file_tells_is_refused(file: str, method: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    refuse_unknown(tmp_path, "models.yaml: small")
+    (tmp_path / file).write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^models\.yaml: small: its weights are quantized already \({method}\); "):
+        refuse_unknown(tmp_path, "models.yaml: small")
+
+
+@pytest.mark.parametrize(
+    ("found", "method"), [({"quantization": {"bits": 4}}, "unknown"), ({"quantization_config": "awq"}, "awq")]
+)
+def test_other_forms_are_refused(found: dict[str, Any], method: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"} | found), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"its weights are quantized already \({method}\); "):
+        refuse_unknown(tmp_path, "models.yaml: small")
+
+
 def test_8_bits_of_bitsandbytes_are_refused(tmp_path: Path) -> None:
     config = {"model_type": "llama", "quantization_config": {"load_in_8bit": True, "load_in_4bit": False}}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
