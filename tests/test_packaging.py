@@ -137,7 +137,7 @@ def requirements(wheel: ZipFile) -> dict[str, list[str]]:
 def test_the_wheel_holds_the_stages_with_their_other_files_and_nothing_else(wheel: ZipFile) -> None:
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == {name for name in _tracked() if name.startswith("stages/")}
-    assert "stages/demo.html" in held
+    assert "stages/pages/templates/demo.html" in held
     assert "stages/corpus/tables.py" in held
 
 
