@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,12 @@ from tests.tiny_project import build_project
 
 LONGEST = ("test_experiments.py", "test_readme.py", "test_reproducibility.py", "test_ablation.py", "test_llm_faults.py")
 """The files that take minutes, of which one at the end would leave a worker alone with it."""
+
+
+def pytest_configure() -> None:
+    """Examples of property tests may take as long as a busy machine needs."""
+    hypothesis.settings.register_profile("unhurried", deadline=None)
+    hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
