@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,11 @@ SMALL = {
     "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2, "preview_max_new_tokens": 8},
     "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},
 }
+
+
+def stages_run(log: str) -> list[str]:
+    """The stages that ran, by what DVC printed."""
+    return re.findall(r"Running stage '(\w+)'", log)
 
 
 class Clone:
@@ -85,7 +91,9 @@ class Clone:
         return done
 
     def environment(self, **env: str) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if key not in ("DVC_ROOT", "PYTHONPATH")}
+        # A `make` of a test is not part of the `make test` that may run it.
+        others = ("DVC_ROOT", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        own = {key: value for key, value in os.environ.items() if key not in others}
         scripts = str(Path(sys.executable).parent)
         # The tiny model's products are too small to share, and threads of two test processes wait for one another.
         own["OMP_NUM_THREADS"] = "1"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.clone import CHECKPOINT, Clone
+from tests.clone import CHECKPOINT, Clone, stages_run
 from tests.fake_openai import FakeOpenAI
 from tests.test_pipeline import STAGES
 
@@ -30,10 +30,6 @@ METRICS = [path for stage in STAGES.values() for metric in stage.get("metrics", 
 def numbers(value: object) -> int:
     """How many numbers a metrics file holds."""
     return sum(map(numbers, value.values())) if isinstance(value, dict) else 1
-
-
-def stages_run(log: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", log)
 
 
 def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:

@@ -81,6 +81,7 @@ def test_training_decoding_and_inference(project: Path) -> None:
     assert_all(
         printed(project, "train"),
         r"Memory: base dequantized once, .*",
+        r"Training: 14 rows in batches of 4, 2 epochs: 8 steps, evaluated and saved every 2 .*; about .* GiB",
         *(4 * [EVALUATION, PREVIEW, PREVIEW]),
         rf"100%\|█+\| 8/8, 00:00 left, {speed}",
         rf"{speed}; the rate is \d+\.\d\d TFLOP/s, and a token takes 4 FLOP for each of [\d,]+ weights",
