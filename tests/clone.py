@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from tests.preloaded_python import folder_of_python
 from tests.tiny import build_tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +27,8 @@ SMALL = {
     "lora": {"r": 4, "dropout": 0.1},
     "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2, "preview_max_new_tokens": 8},
     "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},
+    # Kiwi takes four seconds to start, and each stage that scores starts one; other tests score with it.
+    "evaluate": {"morphemes": "mecab" if find_spec("mecab") else "kiwi"},
 }
 
 
@@ -68,12 +72,15 @@ class Clone:
 
     def link_environment(self) -> None:
         """Give `make` the environment that runs the tests, in place of one that it would install."""
-        (self.folder / ".venv").symlink_to(sys.prefix)
-        stamp = Path(sys.prefix) / ".installed"
-        if not stamp.exists():
-            stamp.touch()
-        # Older than the stamp, whatever its age: nothing is to be installed.
+        scripts = self.folder / ".venv/bin"
+        scripts.mkdir(parents=True)
+        for script in Path(sys.executable).parent.iterdir():
+            (scripts / script.name).symlink_to(script)
+        (scripts / "python").unlink()
+        (scripts / "python").symlink_to(Path(folder_of_python(self.environment())) / "python")
+        # Newer than the lock, whatever its age: nothing is to be installed.
         os.utime(self.folder / "requirements.lock", (0, 0))
+        (self.folder / ".venv/.installed").touch()
 
     def edit(self, name: str, changes: dict[str, Any]) -> None:
         """Merge changes into a YAML file."""
@@ -90,14 +97,15 @@ class Clone:
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done
 
-    def environment(self, **env: str) -> dict[str, str]:
+    def environment(self, *, preloaded: bool = True, **env: str) -> dict[str, str]:
+        """The variables of a user whose environment is activated; `preloaded`: stages find libraries imported."""
         # A `make` of a test is not part of the `make test` that may run it.
         others = ("DVC_ROOT", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         own = {key: value for key, value in os.environ.items() if key not in others}
-        scripts = str(Path(sys.executable).parent)
         # The tiny model's products are too small to share, and threads of two test processes wait for one another.
-        own["OMP_NUM_THREADS"] = "1"
-        return {**own, "PATH": f"{scripts}{os.pathsep}{own['PATH']}", "NO_COLOR": "1", "COLUMNS": "200", **env}
+        own |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200", **env}
+        folders = [*([folder_of_python(own)] if preloaded else []), str(Path(sys.executable).parent), own["PATH"]]
+        return {**own, "PATH": os.pathsep.join(folders)}
 
     def dvc(self, *args: str, check: bool = True, **env: str) -> str:
         done = self.run("dvc", *args, check=check, **env)

@@ -34,7 +34,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_lock(lock: bytes, tmp_pa
         repro = subprocess.Popen(
             ["dvc", "repro", "train"],
             cwd=clone.folder,
-            env=clone.environment(),
+            env=clone.environment(preloaded=False),  # a process group holds all that is to be killed
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

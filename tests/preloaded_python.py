@@ -1,0 +1,137 @@
+"""A `python` that has the heavy libraries imported already, for the commands of a test's clone.
+
+Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model. So one process
+imports them, and is forked for each `python -m stages.NAME` that a clone runs. The stage itself, its modules and its
+working folder are the clone's; everything else that is run with this `python` runs with the real one.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "trl",
+    "datasets",
+    "dvclive",
+    "pandas",
+    "pandera.pandas",
+    "kiwipiepy",
+    "jinja2",
+    "ruamel.yaml",
+    "transformers.models.llama.modeling_llama",
+)
+READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "HUGGINGFACE_", "PYTHON", "OMP_")
+"""The beginnings of the environment variables that Python or a library reads once, when it starts."""
+COMMAND = """#!{python} -SE
+import array, json, os, socket, sys
+
+if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("stages."):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([os.getcwd(), dict(os.environ), sys.argv[2:]]).encode()
+server.sendmsg([len(request).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+server.sendall(request)
+code = int(server.recv(8))
+os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
+"""
+"""What a clone finds as `python`: it hands over its streams, and ends as the stage ends."""
+
+
+def folder_of_python(environment: dict[str, str]) -> str:
+    """A folder whose `python` starts stages without importing libraries anew, for the PATH of this environment."""
+    once = {key: value for key, value in environment.items() if key.startswith(READ_AT_IMPORT)}
+    return _serve(tuple(sorted(once.items())))
+
+
+@functools.cache
+def _serve(once: tuple[tuple[str, str], ...]) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="python-"))
+    address = str(folder / "socket")
+    command = folder / "python"
+    command.write_text(COMMAND.format(python=sys.executable, address=address))
+    command.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            env={key: value for key, value in os.environ.items() if not key.startswith(READ_AT_IMPORT)} | dict(once),
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,  # which closes when the tests end, however they do
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    atexit.register(server.kill)
+    return str(folder)
+
+
+def serve(listener: socket.socket) -> list[str]:
+    """Fork for each command. Returns in the fork, with the command's words, its folder, environment and streams set."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    while True:
+        command, _ = listener.accept()
+        if os.fork():
+            command.close()
+            continue
+        listener.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        words = _take_over(command)
+        stage = os.fork()
+        if not stage:
+            command.close()
+            return words
+        _, status = os.waitpid(stage, 0)
+        with contextlib.suppress(OSError):  # the command was killed
+            command.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+
+
+def _take_over(command: socket.socket) -> list[str]:
+    streams = array.array("i")
+    size, ancillary, _, _ = command.recvmsg(8, socket.CMSG_SPACE(3 * streams.itemsize))
+    streams.frombytes(ancillary[0][2])
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    request = bytearray()
+    while len(request) < int.from_bytes(size, "big"):
+        request += command.recv(1 << 16)
+    folder, environment, words = json.loads(request)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    return list(words)
+
+
+def main() -> None:
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.freeze()
+    sys.path[0] = ""
+    module, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.path[0] = str(Path.cwd())
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
