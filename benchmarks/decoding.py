@@ -67,7 +67,8 @@ def main() -> None:
         dialogues, refs = table["dialogue"].tolist(), references(table)
         scores[split] = {}
         for name, (settings, decoding) in compared.items():
-            answers: list[Any] = predict_all(writers, dialogues, settings, decoding, params.seed, f"{split} {name}")
+            arm = params.model_copy(update={"decoding": decoding})
+            answers: list[Any] = predict_all(writers, dialogues, settings, arm, f"{split} {name}")
             texts = [process(each["text"], decoding.postprocess) for each in answers]
             scores[split][name] = [each.final for each in scorer.rows(texts, refs)]
         for name, values in scores[split].items():

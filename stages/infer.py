@@ -28,6 +28,7 @@ from stages.decoding.predict import Prediction, predict_all, shaping
 from stages.decoding.resume_log import ResumeLog, resume_log_for
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings
+from stages.scoring.objective import Objective
 
 TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
@@ -41,7 +42,7 @@ def resume_log(params: Params, settings: DecodingSettings, ensemble: list[Path],
         "split": split,
         "seed": params.seed,
         "quantization": params.quantization.model_dump(),
-        "decoding": shaping(params.decoding),
+        "decoding": shaping(params),
         "search": asdict(settings),
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -61,8 +62,7 @@ def main() -> None:
             writers,
             table["dialogue"].tolist(),
             settings,
-            params.decoding,
-            params.seed,
+            params,
             split,
             logs[split],
         )
@@ -78,7 +78,8 @@ def main() -> None:
         for split, frame in predictions.items():
             write_table(frame, folder / f"{split}.csv")
     write_submission(predictions["test"], predictions["test"]["fname"], paths.SUBMISSION, params.data.submission_index)
-    write_json(paths.POSTPROCESS_EFFECTS, {"dev": rule_effects(answers["dev"], references(tables["dev"]), names)})
+    effects = rule_effects(answers["dev"], references(tables["dev"]), names, Objective.of(params.evaluate))
+    write_json(paths.POSTPROCESS_EFFECTS, {"dev": effects})
     for each in logs.values():
         each.remove()
 

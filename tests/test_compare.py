@@ -8,6 +8,7 @@ import pytest
 
 from stages.compare import main
 from stages.core.errors import UserError
+from stages.scoring.metrics import METRICS
 from stages.scoring.rouge import Scores
 from stages.scoring.row_scores import row_score, to_csv
 
@@ -73,12 +74,13 @@ def compared(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_tag_and_an_experiment(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["first", "second"])
-    head, word, morpheme, test = capsys.readouterr().out.splitlines()
+    head, word, morpheme, clipped, test = capsys.readouterr().out.splitlines()
     assert head.split() == ["first", "second", "difference", "95%", "interval", "p"]
     # Words in common: 1 of 4 against 3 of 4; pairs of words: 0 of 3 against 2 of 3. One row of 12 is right in both.
     assert word.split()[:5] == ["dev", "word", "23.61", "74.54", "+50.93"]
     assert word.endswith("real")
     assert morpheme.startswith("dev morpheme")
+    assert clipped.startswith("dev clipped")
     assert test == "test            no references"
 
 
@@ -139,7 +141,7 @@ def fresh(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def keep_scores(folder: Path, score: float, rows: int = ROWS, analyzer: str = "kiwi") -> None:
     (folder / "metrics/eval").mkdir(parents=True, exist_ok=True)
     same = Scores(score, score, score)
-    scores = {"dev": {f"dev_{row}": row_score([REFERENCE], {"word": same, "morpheme": same}) for row in range(rows)}}
+    scores = {"dev": {f"dev_{row}": row_score([REFERENCE], dict.fromkeys(METRICS, same)) for row in range(rows)}}
     (folder / "metrics/eval/rows.csv").write_text(to_csv(scores, analyzer), encoding="utf-8")
 
 
@@ -151,9 +153,10 @@ def commit(folder: Path, tag: str) -> None:
 
 def test_two_commits_in_a_clone_that_ran_nothing(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["worse", "better"])
-    _, word, morpheme, test = capsys.readouterr().out.splitlines()
+    _, word, morpheme, clipped, test = capsys.readouterr().out.splitlines()
     assert word.split()[:5] == ["dev", "word", "23.50", "74.25", "+50.75"]
     assert morpheme.split()[:5] == ["dev", "morpheme", "23.50", "74.25", "+50.75"]
+    assert clipped.split()[:5] == ["dev", "clipped", "23.50", "74.25", "+50.75"]
     assert test == "test            no references"
     main(["worse", "workspace"])
     assert capsys.readouterr().out.splitlines()[1].split()[:5] == word.split()[:5]

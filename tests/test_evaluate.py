@@ -66,7 +66,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for split in ("dev", "test"):
         write(tmp_path / f"data/checked/{split}.csv", DIALOGUES.format(split=split))
         write(tmp_path / f"data/predictions/{split}.csv", PREDICTIONS.format(split=split))
-    write_json(tmp_path / "metrics/eval/decoding.json", {"chosen": {"num_beams": 4}})
+    write_json(tmp_path / "metrics/eval/decoding.json", {"objective": "balanced", "chosen": {"num_beams": 4}})
     with Live(dir="models/training", dvcyaml=False, save_dvc_exp=False) as live:
         for step in (12, 24):
             live.step = step
@@ -146,8 +146,8 @@ def test_it_ends_with_a_table(project: Path, capsys: pytest.CaptureFixture[str])
     main()
     assert capsys.readouterr().out.startswith(
         """\
-dev             word  morpheme       R-1       R-2       R-L
-model          50.00     50.00     50.00     50.00     50.00
+dev             word  morpheme   clipped       R-1       R-2       R-L   repeats    length
+model          50.00     50.00     50.00     50.00     50.00     50.00        0%    x 0.97
 lead2                    50.00
 """
     )

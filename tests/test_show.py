@@ -13,7 +13,10 @@ from stages.show import main
 SCORES = {
     "word": {"rouge1": 20.0, "rouge2": 4.0, "rougeL": 18.0, "final": 14.0},
     "morpheme": {"rouge1": 45.678, "rouge2": 20.0, "rougeL": 40.0, "final": 35.226},
+    "clipped": {"rouge1": 40.0, "rouge2": 10.0, "rougeL": 40.0, "final": 30.0},
     "baselines": {"lead2": {"final": 18.85}, "lead3": {"final": 20.47}, "longest3": {"final": 24.67}},
+    "checks": {"repeats": 12.5},
+    "length_ratio": 1.2345,
     "empty": 0,
 }
 
@@ -27,8 +30,8 @@ def test_the_last_run_is_shown(
     assert (
         capsys.readouterr().out
         == """\
-dev             word  morpheme       R-1       R-2       R-L
-model          14.00     35.23     45.68     20.00     40.00
+dev             word  morpheme   clipped       R-1       R-2       R-L   repeats    length
+model          14.00     35.23     30.00     45.68     20.00     40.00       12%    x 1.23
 lead2                    18.85
 lead3                    20.47
 longest3                 24.67

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -12,11 +13,15 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Decoding, load_params
 from stages.corpus.tables import read_table, references, write_table
+from stages.decoding import choice
+from stages.decoding.choice import Outcome, Summary
+from stages.decoding.postprocess import process
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
-from stages.scoring.rouge import morpheme_scores
+from stages.scoring.objective import Objective
+from stages.scoring.shape import repeated_words
 from stages.serving.summarize import summarize
 from tests.tiny_project import ROOT, configure
 
@@ -93,14 +98,14 @@ def test_without_a_search_the_parameters_are_taken(tiny_project: Path) -> None:
         "max_new_tokens": 50, "num_beams": 3, "length_penalty": 0.5, "repetition_penalty": 1.2,
         "min_length": 0.1, "max_length": 0.4, "stop_at_sentence": True,
     }  # fmt: skip
-    assert read() == {"chosen": chosen, "tried": []}
+    assert read() == {"objective": "balanced", "chosen": chosen, "tried": []}
     assert asdict(fixed_settings(load_params().decoding)) == chosen
     assert (paths.DECODING_POINTS / "num_beams.tsv").read_text() == "value\tfinal\tsamples\n"
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
 def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(best: int, trained: None) -> None:
-    """What candidate `best` writes becomes the reference, so that it is the one that scores highest."""
+    """What candidate `best` writes becomes the reference, so that it is one that scores highest."""
     params = load_params()
     tried = candidates(params.decoding)
     dev = read_table(paths.DEV, "dev")
@@ -114,27 +119,40 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
     write_table(dev, paths.DEV)
     refs = [references(dev)[row] for row in rows]
 
-    def final(texts: list[str], of: slice) -> float:
-        return morpheme_scores(texts[of], refs[of]).rounded()["final"]
+    objective = Objective.of(params.evaluate)
+
+    def outcomes(texts: list[str], of: slice) -> list[Outcome]:
+        processed = [process(text, params.decoding.postprocess) for text in texts[of]]
+        scores = objective.rows(processed, refs[of])
+        rows = zip(scores, processed, refs[of], strict=True)
+        return [
+            Outcome(score, bool(repeated_words(text)), len(text), fmean(map(len, row))) for score, text, row in rows
+        ]
+
+    def measured(found: list[Outcome]) -> dict[str, float]:
+        summary = Summary.of(found)
+        numbers = {"final": summary.score, "repeats": summary.repeats, "length_ratio": summary.length_ratio}
+        return {name: round(number, 4) for name, number in numbers.items()}
 
     tune_decoding.main()
     found = read()
     halves = (slice(0, None, 2), slice(1, None, 2))
-    winners = []
-    for half in halves:
-        finals = [final(texts, half) for texts in written]
-        winners.append(finals.index(max(finals)))
-    finals = [final(texts, slice(None)) for texts in written]
-    assert [each["final"] for each in found["tried"]] == finals
+    winners = [choice.best({i: outcomes(texts, half) for i, texts in enumerate(written)}) for half in halves]
+    fixed = tried.index(fixed_settings(params.decoding))
+    contenders = {i: outcomes(written[i], slice(None)) for i in (*winners, fixed)}
+    whole = [measured(outcomes(texts, slice(None))) for texts in written]
+    assert [{name: each[name] for name in whole[0]} for each in found["tried"]] == whole
     assert [each["samples"] for each in found["tried"]] == [4, 4, 4]
-    assert found["chosen"] == asdict(tried[max(winners, key=lambda winner: finals[winner])])
-    after = (final(written[winners[0]], halves[1]) + final(written[winners[1]], halves[0])) / 2
-    before = finals[tried.index(fixed_settings(params.decoding))]
+    assert found["objective"] == "balanced"
+    assert found["chosen"] == asdict(tried[choice.best(contenders)])
+    finals = [each["final"] for each in whole]
+    assert finals[best] == max(finals) == finals[tried.index(DecodingSettings(**found["chosen"]))]
+    after = measured(outcomes(written[winners[0]], halves[1]) + outcomes(written[winners[1]], halves[0]))
     assert found["cross_validated"] == {
         "samples": 4,
-        "chosen": pytest.approx(after, abs=1e-4),
-        "fixed": before,
-        "gain": pytest.approx(after - before, abs=2e-4),
+        "chosen": after,
+        "fixed": whole[fixed],
+        "gain": pytest.approx(after["final"] - whole[fixed]["final"], abs=2e-4),
     }
     points = (paths.DECODING_POINTS / "num_beams.tsv").read_text().splitlines()
     assert points[0] == "value\tfinal\tsamples"

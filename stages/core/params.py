@@ -409,8 +409,8 @@ class Decoding(Section):
     ]
     """Adapters whose summaries mbr chooses among, beside models/adapter."""
     postprocess: Annotated[
-        list[Literal["thinking", "particles", "repeated", "unfinished"]],
-        Field(description="a list of thinking, particles, repeated, unfinished; [] for none"),
+        list[Literal["thinking", "particles", "repeated", "clauses", "unfinished"]],
+        Field(description="a list of thinking, particles, repeated, clauses, unfinished; [] for none"),
     ]
     """Rules that a summary goes through; stages/decoding/postprocess.py has an example of each."""
     min_hangul: Share
@@ -420,6 +420,8 @@ class Decoding(Section):
 class Evaluate(Section):
     """How summaries are scored."""
 
+    objective: Literal["balanced", "published"]
+    """What decoding settings and candidates are chosen by; balanced is the mean of published and clipped ROUGE."""
     morphemes: Literal["kiwi", "mecab"]
     """The analyser behind the morpheme-level scores; mecab is the one that competition teams assume."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from stages.corpus.thinking import without_thinking
+from stages.decoding.clauses import without_repeated_clauses
 
 PostprocessRule = Callable[[str], str]
 
@@ -50,6 +51,15 @@ def repeated(text: str) -> str:
     return " ".join(dict.fromkeys(sentences(text)))
 
 
+def clauses(text: str) -> str:
+    """Drop a clause that only repeats an earlier one.
+
+    >>> clauses("#Person1#은 커피를 마시고, 커피를 마십니다.")
+    '#Person1#은 커피를 마십니다.'
+    """
+    return " ".join(without_repeated_clauses(sentences(text)))
+
+
 def unfinished(text: str) -> str:
     """Drop a last sentence that was cut off, if a whole one stands before it.
 
@@ -66,6 +76,7 @@ RULES: dict[str, PostprocessRule] = {
     "thinking": thinking,
     "particles": particles,
     "repeated": repeated,
+    "clauses": clauses,
     "unfinished": unfinished,
 }
 """By name, in the order in which they apply."""

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from statistics import fmean
 from typing import Any
 
 from stages.decoding.postprocess import process
 from stages.decoding.predict import Prediction
-from stages.scoring.rouge import morpheme_scores
+from stages.scoring.objective import Objective
 
 REGENERATED = "regenerated"
 
 
 def rule_effects(
-    answers: Sequence[Prediction], references: Sequence[Sequence[str]], names: Sequence[str]
+    answers: Sequence[Prediction], references: Sequence[Sequence[str]], names: Sequence[str], objective: Objective
 ) -> dict[str, Any]:
-    """ROUGE (`final`, morphemes) without any rule, with all of them, and with all but one.
+    """The score by the objective without any rule, with all of them, and with all but one.
 
     Returns:
         `raw`, `processed` and for each of the rules, writing again included, `changed` rows and the score `without`
         the rule.
     """
-    scored = _scorer(references)
+    scored = _scorer(references, objective)
     rows = [answer["text"] for answer in answers]
     firsts = [answer["first"] for answer in answers]
     processed = [process(text, names) for text in rows]
@@ -40,9 +41,9 @@ def rule_effects(
     return effects
 
 
-def _scorer(references: Sequence[Sequence[str]]) -> Callable[[list[str]], float]:
+def _scorer(references: Sequence[Sequence[str]], objective: Objective) -> Callable[[list[str]], float]:
     @cache
     def score(texts: tuple[str, ...]) -> float:
-        return morpheme_scores(texts, references).rounded()["final"]
+        return round(fmean(objective.rows(texts, references)), 4)
 
     return lambda texts: score(tuple(texts))

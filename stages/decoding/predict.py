@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from stages.core.params import Decoding
+from stages.core.params import Decoding, Params
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
@@ -16,6 +16,7 @@ from stages.decoding.run_batches import run_batches
 from stages.engines.batches import Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
 from stages.engines.writer import Sampling, Writer
+from stages.scoring.objective import Objective
 
 TRIES = 4
 """Summaries sampled where the first is not Korean."""
@@ -30,30 +31,32 @@ def room(settings: DecodingSettings, decoding: Decoding) -> int:
     return settings.max_new_tokens * max(settings.num_beams, samples, 1)
 
 
-def shaping(decoding: Decoding) -> dict[str, Any]:
+def shaping(params: Params) -> dict[str, Any]:
     """The settings, beside those of the search, that decide what `predict_all` writes."""
+    decoding = params.decoding
     names = ["engine", "batch_size", "max_tokens_per_batch", "rerank", "temperature", "min_hangul"]
     if decoding.rerank == "mbr":
         names += ["samples", "ensemble", "postprocess"]
-    return {name: getattr(decoding, name) for name in names}
+    chosen = {name: getattr(decoding, name) for name in names}
+    return {**chosen, "evaluate": params.evaluate.model_dump()} if decoding.rerank == "mbr" else chosen
 
 
 def predict_all(
     writers: Sequence[Writer],
     dialogues: Sequence[str],
     settings: DecodingSettings,
-    decoding: Decoding,
-    seed: int,
+    params: Params,
     label: str,
     log: ResumeLog | None = None,
 ) -> list[Prediction]:
     """One answer a dialogue, in their order; with a log, what a killed run wrote is taken from it."""
+    decoding = params.decoding
     lengths = [writer.prepare(dialogues) for writer in writers]
     limits = writers[0].limits(decoding)
     # Candidates come of several searches for the same prompts, which keep their places meanwhile.
     divide = batches if decoding.rerank == "mbr" else queues
     return run_batches(
-        lambda rows, tell: _predict(writers, [dialogues[row] for row in rows], settings, decoding, seed, limits, tell),
+        lambda rows, tell: _predict(writers, [dialogues[row] for row in rows], settings, params, limits, tell),
         divide(lengths[0], room(settings, decoding), limits),
         label,
         log,
@@ -64,18 +67,19 @@ def _predict(
     writers: Sequence[Writer],
     dialogues: Sequence[str],
     settings: DecodingSettings,
-    decoding: Decoding,
-    seed: int,
+    params: Params,
     limits: Limits,
     tell: Tell,
 ) -> list[Prediction]:
+    decoding, seed = params.decoding, params.seed
     if decoding.rerank == "mbr":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
         proposed: list[list[str]] = [[] for _ in dialogues]
         for writer in writers:
             for texts, more in zip(proposed, writer.candidates(dialogues, settings, sampling), strict=True):
                 texts.extend(more)
-        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts]) for texts in proposed]
+        objective = Objective.of(params.evaluate)
+        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts], objective) for texts in proposed]
         firsts = [texts[best] for texts, best in zip(proposed, chosen, strict=True)]
         tell(len(dialogues))
     else:

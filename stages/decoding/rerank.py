@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.corpus.hangul import hangul_share
-from stages.scoring.rouge import utilities
+from stages.scoring.objective import Objective
 
 
-def most_agreed(candidates: Sequence[str]) -> int:
-    """The position of the candidate with the highest expected ROUGE against the others, the first of equals.
+def most_agreed(candidates: Sequence[str], objective: Objective) -> int:
+    """The position of the candidate with the highest expected score against the others, the first of equals.
 
     Minimum Bayes risk decoding: what the candidates agree on is what a reference most likely says. A candidate that
     comes up several times counts as often.
     """
-    agreement = utilities(candidates)
+    agreement = objective.utilities(candidates)
     return agreement.index(max(agreement))
 
 

@@ -12,9 +12,10 @@ from stages.pages.rendering import render
 from stages.scoring.bootstrap import Interval, interval
 from stages.scoring.metrics import METRICS
 from stages.scoring.morphemes import Cutter, Morpheme, joined
-from stages.scoring.prediction_checks import CHECKS, length_ratio
+from stages.scoring.prediction_checks import CHECKS
 from stages.scoring.rouge import Score, Scores, Text, mean
 from stages.scoring.scored_rows import ScoredRow, by_length, by_speakers, by_topic_word
+from stages.scoring.shape import length_ratio
 
 Scored = tuple[Sequence[ScoredRow], Mapping[str, Sequence[Scores]]]
 """The rows of a split, and for each baseline its scores of the same rows."""
@@ -97,11 +98,17 @@ def mean_final(scores: Sequence[Score]) -> Interval:
 
 @dataclass(frozen=True)
 class DecodingSearch:
+    objective: str
+    """What was optimised; a key of `OBJECTIVES`."""
     chosen: Mapping[str, str]
-    cross_validated: Mapping[str, float] | None
+    cross_validated: Mapping[str, Any] | None
     """What choosing gained, if that was measured."""
     tried: TextTable | None
     """The candidates, with the score of each and the settings in which they differ."""
+
+
+SHOWN_ALWAYS = ("final", "repeats", "length_ratio")
+"""What the table of settings tried shows though it were the same for all."""
 
 
 def decoding_search(decoding: Mapping[str, Any]) -> DecodingSearch:
@@ -109,14 +116,14 @@ def decoding_search(decoding: Mapping[str, Any]) -> DecodingSearch:
     chosen, tried = decoding["chosen"], decoding.get("tried", [])
     names = list(dict.fromkeys(name for candidate in tried for name in candidate))
     cells = {name: [_shown(candidate.get(name, "–")) for candidate in tried] for name in names}
-    telling = [name for name in names if len(set(cells[name])) > 1 or name == "final"]
+    telling = [name for name in names if len(set(cells[name])) > 1 or name in SHOWN_ALWAYS]
     table = TextTable(
         ["", *telling],
         [[f"{row + 1}", *(cells[name][row] for name in telling)] for row in range(len(tried))],
         frozenset(row for row, each in enumerate(tried) if all(each.get(n, v) == v for n, v in chosen.items())),
     )
     shown = {name: _shown(value) for name, value in chosen.items()}
-    return DecodingSearch(shown, decoding.get("cross_validated"), table if tried else None)
+    return DecodingSearch(decoding["objective"], shown, decoding.get("cross_validated"), table if tried else None)
 
 
 def _shown(value: Any) -> str:

@@ -55,7 +55,7 @@ def by_clipped_word(summaries: Sequence[str], references: References, morphemes:
 METRICS: dict[str, Metric] = {
     "word": Metric(by_word, compared=True),
     MORPHEME: Metric(by_morpheme, compared=True),
-    "clipped": Metric(by_clipped_morpheme),
+    "clipped": Metric(by_clipped_morpheme, compared=True),
     "word_clipped": Metric(by_clipped_word),
 }
 """By the name that the metrics file, tables and the report have."""

@@ -7,14 +7,13 @@ tested in tests/test_prediction_checks.py.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from statistics import fmean
 
 from stages.corpus import invented_facts
 from stages.corpus.dialogue import SPEAKER, parse_turns
 from stages.corpus.hangul import hangul_share, letters
+from stages.scoring.shape import length_ratio, repeated_words
 
 PredictionCheck = Callable[[str, str, Sequence[str]], list[str]]
 """From a summary, its dialogue and its references to what is wrong, in a few words each."""
@@ -25,7 +24,6 @@ SHORT, LONG = 0.5, 2.0
 
 _SUBJECT = re.compile(rf"({SPEAKER.pattern})\s*(?:은|는|이|가|도)(?!\w)")
 _WORD = re.compile(r"[가-힣]+|\d+|[A-Za-z]+")
-_REPEATED_WORDS = 3
 _MARGIN = 2
 
 
@@ -66,9 +64,7 @@ def missing_masks(summary: str, dialogue: str, references: Sequence[str]) -> lis
 
 def repeats(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
     """Three words that occur twice one after the other; ROUGE counts each n-gram once."""
-    words = re.sub(r"[.,]", " ", summary).split()
-    runs = Counter(" ".join(words[i : i + _REPEATED_WORDS]) for i in range(len(words) - _REPEATED_WORDS + 1))
-    return [run for run, times in runs.items() if times > 1]
+    return repeated_words(summary)
 
 
 def not_korean(summary: str, dialogue: str, references: Sequence[str]) -> list[str]:
@@ -100,11 +96,6 @@ def found(summary: str, dialogue: str, references: Sequence[str]) -> dict[str, l
     """What the checks find in a row; those that find nothing are left out."""
     findings = {name: check(summary, dialogue, references) for name, check in CHECKS.items()}
     return {name: finding for name, finding in findings.items() if finding}
-
-
-def length_ratio(summaries: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Characters of the summaries for each one of the references."""
-    return sum(map(len, summaries)) / sum(fmean(map(len, row)) for row in references)
 
 
 def _stems(text: str) -> set[str]:

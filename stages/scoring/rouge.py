@@ -187,20 +187,6 @@ def morpheme_scores(
     return mean(Scorer(analyse).rows(hypotheses, references))
 
 
-def utilities(candidates: Sequence[str], analyse: Analyser = kiwi_morphemes) -> list[float]:
-    """How well each candidate summary of one dialogue agrees with the others: its mean `final` against them.
-
-    What minimum-Bayes-risk decoding ranks by. A candidate that occurs twice supports its twin; one that stands
-    alone has 0.
-    """
-    texts = Scorer(analyse).texts(candidates)
-    others = max(len(texts) - 1, 1)
-    return [
-        sum(published(hypothesis, texts[j]).final for j in range(len(texts)) if j != i) / others
-        for i, hypothesis in enumerate(texts)
-    ]
-
-
 def _f1(hypothesis: int, reference: int, common: int) -> float:
     """F1 from 0 to 100 of counts, as `rouge` 1.0.1 computes it."""
     f1: float = f_r_p_rouge_n(hypothesis, reference, common)["f"]

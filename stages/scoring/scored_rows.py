@@ -13,8 +13,9 @@ from stages.corpus.dialogue import speakers
 from stages.corpus.hangul import hangul_share
 from stages.scoring.bootstrap import interval
 from stages.scoring.metrics import METRICS, MORPHEME, score_by_all
-from stages.scoring.prediction_checks import CHECKS, found, length_ratio
+from stages.scoring.prediction_checks import CHECKS, found
 from stages.scoring.rouge import Score, Scorer, Scores, mean
+from stages.scoring.shape import length_ratio
 
 LENGTHS = (0, 250, 400, 600)
 """Where the groups of dialogues by length begin, in characters."""

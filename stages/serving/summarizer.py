@@ -71,7 +71,7 @@ class Summarizer:
     def all(self, dialogues: Sequence[str]) -> list[str]:
         """The summaries of clean dialogues."""
         decoding = self.params.decoding
-        answers = predict_all([self.writer], dialogues, self.settings, decoding, self.params.seed, "summaries")
+        answers = predict_all([self.writer], dialogues, self.settings, self.params, "summaries")
         return [process(answer["text"], decoding.postprocess) for answer in answers]
 
     def stream(self, dialogue: str, show: Callable[[str], None]) -> str:

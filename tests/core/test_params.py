@@ -89,7 +89,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "missing section": (
         changed_section("evaluate", ""),
-        ": evaluate: missing; allowed: a section with the keys morphemes",
+        ": evaluate: missing; allowed: a section with the keys objective, morphemes",
     ),
     "section that is a number": (
         changed_section("lora", "lora: 16\n"),
@@ -98,7 +98,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "section without keys": (
         changed_section("evaluate", "evaluate:\n"),
-        ": evaluate = null: allowed: a section with the keys morphemes",
+        ": evaluate = null: allowed: a section with the keys objective, morphemes",
     ),
     "true for an integer": (
         changed("  r:", "  r: true"),

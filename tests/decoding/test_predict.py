@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from stages.core.params import Decoding, load_params
+from stages.core.params import Decoding, Params, load_params
 from stages.decoding.predict import predict_all
 from stages.decoding.rerank import most_agreed, most_korean
 from stages.engines.batches import Limits, Tell
 from stages.engines.settings import DecodingSettings
 from stages.engines.writer import Sampling
+from stages.scoring.objective import Objective
 from tests.tiny_project import ROOT
 
 SETTINGS = DecodingSettings(max_new_tokens=8)
@@ -46,12 +47,13 @@ class Scripted:
         return [self.drawn for _ in dialogues]
 
 
-def decoding(**values: Any) -> Decoding:
-    return load_params(ROOT / "params.yaml").decoding.model_copy(update=values)
+def params(**values: Any) -> Params:
+    params = load_params(ROOT / "params.yaml")
+    return params.model_copy(update={"seed": 0, "decoding": params.decoding.model_copy(update=values)})
 
 
 def answer(writers: Sequence[Scripted], **values: Any) -> dict[str, str]:
-    return predict_all(writers, ["#Person1#: 안녕"], SETTINGS, decoding(**values), 0, "test")[0]
+    return predict_all(writers, ["#Person1#: 안녕"], SETTINGS, params(**values), "test")[0]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_the_candidate_that_the_others_support_is_taken() -> None:
 
 
 def test_of_equals_the_first_is_taken() -> None:
-    assert most_agreed(["가다.", "나다.", "가다.", "나다."]) == 0
-    assert most_agreed(["하나"]) == 0
+    assert most_agreed(["가다.", "나다.", "가다.", "나다."], Objective("balanced")) == 0
+    assert most_agreed(["하나"], Objective("balanced")) == 0
     assert most_korean(["a", "가b", "가나", "다라"], 0.9) == 2
     assert most_korean(["a", "가b", "나c"], 0.9) == 1

@@ -15,7 +15,7 @@ from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import score_rows
 from tests.parsed_page import Page, part
 
-DECODING = {"chosen": {"num_beams": 4, "length_penalty": 0.7}}
+DECODING = {"objective": "balanced", "chosen": {"num_beams": 4, "length_penalty": 0.7}}
 EVIL = "<script>alert('&')</script>\""
 
 
@@ -63,7 +63,7 @@ def test_text_of_tables_models_and_settings_is_escaped_everywhere(scored: dict[s
     tried = [{f"setting{EVIL}": EVIL, "final": 1.0}, {f"setting{EVIL}": {EVIL: 2}, "final": 2.0}]
     text = render_report(
         {f"dev{EVIL}": (found, {EVIL: baselines["lead2"]})},
-        {"chosen": {f"setting{EVIL}": EVIL}, "tried": tried},
+        {"objective": EVIL, "chosen": {f"setting{EVIL}": EVIL}, "tried": tried},
         cut_with_kiwi,
     )
     page = Page(text)
@@ -119,11 +119,13 @@ def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
         {"max_new_tokens": 96, "num_beams": 1, "final": 31.23456},
         {"max_new_tokens": 96, "num_beams": 4, "length_penalty": 0.7, "final": 32.0},
     ]
-    gain = {"samples": 8, "chosen": 31.5, "fixed": 30.254, "gain": 1.246}
+    chosen = {"final": 31.5, "repeats": 3.1, "length_ratio": 1.049}
+    fixed = {"final": 30.254, "repeats": 12.5, "length_ratio": 1.4}
+    gain = {"samples": 8, "chosen": chosen, "fixed": fixed, "gain": 1.246}
     shown = decoding_section({**DECODING, "tried": tried, "cross_validated": gain})
     assert "Chosen: num_beams 4, length_penalty 0.7." in shown
-    assert "On 8 dialogues, each half with what the other half chose, tuned settings score 31.50, and" in shown
-    assert "and those of params.yaml 30.25." in shown
+    assert "On 8 dialogues, each half with what the other half chose, by the balanced\nobjective:" in shown
+    assert "tuned settings 31.50, 3% with repeats, length × 1.05, those of params.yaml 30.25, 12% with" in shown
     head = '<th class="name"></th><th>num_beams</th><th>final</th><th>length_penalty</th>'
     assert head in shown
     assert '<tr><th class="name">1</th><td>1</td><td>31.235</td><td>–</td></tr>' in shown

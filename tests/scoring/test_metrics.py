@@ -38,7 +38,7 @@ def test_the_levels_of_rouge() -> None:
         "clipped": 80.0,
         "word_clipped": 80.0,
     }
-    assert list(compared()) == ["word", "morpheme"]
+    assert list(compared()) == ["word", "morpheme", "clipped"]
 
 
 def test_a_metric_in_the_table_is_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,16 +51,19 @@ def test_a_metric_in_the_table_is_everywhere(monkeypatch: pytest.MonkeyPatch) ->
     metrics = measure(rows, {})
     assert metrics["exact"] == {"exact": 50.0, "final": 50.0, "final_low": 0.0, "final_high": 100.0}
     assert summary_table({"dev": metrics}).splitlines()[:2] == [
-        "dev             word  morpheme     exact       R-1       R-2       R-L",
-        "model          33.33     33.33     50.00     50.00      0.00     50.00",
+        "dev             word  morpheme   clipped     exact       R-1       R-2       R-L   repeats    length",
+        "model          33.33     33.33     33.33     50.00     50.00      0.00     50.00        0%    x 1.00",
     ]
-    page = render_report({"dev": (rows, {})}, {"chosen": {}}, lambda texts: [[] for _ in texts])
+    page = render_report(
+        {"dev": (rows, {})}, {"objective": "balanced", "chosen": {}}, lambda texts: [[] for _ in texts]
+    )
     assert "model, exact" in page and "exact</th>" in page
     kept = {"dev": {row.fname: row_score(row.references, row.scores) for row in rows}}
-    assert kept["dev"]["가"].finals == {"word": 66.6667, "morpheme": 66.6667, "exact": 100.0}
+    assert kept["dev"]["가"].finals == {"word": 66.6667, "morpheme": 66.6667, "clipped": 66.6667, "exact": 100.0}
     assert from_csv(to_csv(kept, "kiwi")) == (kept, "kiwi")
-    assert [line.split()[:4] for line in compare(kept, kept, ["main", "workspace"]).splitlines()[1:4]] == [
+    assert [line.split()[:4] for line in compare(kept, kept, ["main", "workspace"]).splitlines()[1:5]] == [
         ["dev", "word", "33.33", "33.33"],
         ["dev", "morpheme", "33.33", "33.33"],
+        ["dev", "clipped", "33.33", "33.33"],
         ["dev", "exact", "50.00", "50.00"],
     ]

@@ -14,7 +14,6 @@ from stages.scoring.prediction_checks import (
     found,
     invented,
     length,
-    length_ratio,
     missing_masks,
     not_korean,
     repeats,
@@ -140,7 +139,5 @@ def test_any_texts_are_checked(summary: str, dialogue: str) -> None:
 
 
 def test_health() -> None:
-    # 2 + 6 characters beside the means of 4 and 4.
-    assert length_ratio(["가나", "다라마바사아"], [["가나다라"], ["가나", "가나다라마바"]]) == 1
     assert hangul_share("#Person1#은 집에 go 10:30") == 3 / 5
     assert hangul_share(" #Person1#") == 0

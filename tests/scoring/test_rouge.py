@@ -14,7 +14,7 @@ from rouge import Rouge
 from rouge_score.rouge_scorer import RougeScorer
 
 from stages.scoring.morphemes import words
-from stages.scoring.rouge import Scorer, Scores, Text, clipped, morpheme_scores, published, utilities, word_scores
+from stages.scoring.rouge import Scorer, Scores, Text, clipped, morpheme_scores, published, word_scores
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -232,15 +232,6 @@ def test_a_scorer_gives_a_score_for_each_row_and_analyses_a_text_once() -> None:
     assert asked == ["가 나", "다", "가"]
 
 
-def test_utilities_are_mean_finals_against_the_others() -> None:
-    candidates = ["그는 학교에 갔다.", "그는 학교에 갔다.", "그는 집에 왔다."]
-    against = morpheme_scores([candidates[0]], [[candidates[2]]]).final
-    assert utilities(candidates) == pytest.approx([(100 + against) / 2, (100 + against) / 2, against])
-    assert utilities(["하나."]) == [0]
-    assert utilities([]) == []
-    assert utilities(["", "가", "가"], words)[0] == 0
-
-
 def test_importing_loads_no_analyser() -> None:
     code = "import sys, stages.scoring.rouge; print({'kiwipiepy', 'mecab', 'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
@@ -253,4 +244,3 @@ def test_hangul_in_pieces_scores_as_composed() -> None:
     assert pieces != text
     for score in (word_scores, morpheme_scores):
         assert score([pieces], [[text]]).final == score([text], [[pieces]]).final == pytest.approx(100)
-    assert utilities([text, pieces]) == pytest.approx([100, 100])

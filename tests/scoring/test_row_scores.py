@@ -20,9 +20,10 @@ def test_what_is_written_is_read(dev: dict[str, RowScore], test: dict[str, RowSc
 
 
 def test_a_line_a_row() -> None:
-    row = row_score(["가 나", "다"], {"word": Scores(10, 20, 30), "morpheme": Scores(1, 1, 2)})
+    scores = {"word": Scores(10, 20, 30), "morpheme": Scores(1, 1, 2), "clipped": Scores(1, 0, 2)}
+    row = row_score(["가 나", "다"], scores)
     assert to_csv({"dev": {"dev_0": row}}, "kiwi") == (
-        f'"split","fname","references","word","kiwi"\n"dev","dev_0","{row.references}",20.0,1.3333\n'
+        f'"split","fname","references","word","kiwi","clipped"\n"dev","dev_0","{row.references}",20.0,1.3333,1.0\n'
     )
     assert len(row.references) == 12
 

@@ -1,0 +1,56 @@
+"""What is optimised where something is chosen by its score: decoding settings, and one of several candidates.
+
+`published` ROUGE counts n-grams as sets, so a summary that says things twice loses little by it and gains what it hits
+on the way. `clipped` ROUGE counts each n-gram as often as both texts hold it. `balanced` is the mean of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stages.core.params import Evaluate
+from stages.scoring.morphemes import CUTTERS, Analyser, analyser, kiwi_morphemes
+from stages.scoring.rouge import Pair, Scorer, Scores, Text, clipped, mean, published
+
+
+def balanced(hypothesis: Text, reference: Text) -> Scores:
+    """The mean of published and clipped ROUGE."""
+    return mean([published(hypothesis, reference), clipped(hypothesis, reference)])
+
+
+OBJECTIVES: dict[str, Pair] = {"balanced": balanced, "published": published}
+"""What `evaluate.objective` chooses from."""
+
+
+class Objective:
+    """Scores summaries at morpheme level, 0 to 100, by what is optimised; a text is analysed once."""
+
+    def __init__(self, name: str, analyse: Analyser = kiwi_morphemes) -> None:
+        self._pair = OBJECTIVES[name]
+        self._scorer = Scorer(analyse)
+
+    @classmethod
+    def of(cls, evaluate: Evaluate) -> Objective:
+        """The objective that params.yaml names, by its analyser of morphemes."""
+        return cls(evaluate.objective, analyser(CUTTERS[evaluate.morphemes]))
+
+    def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+        """The score of each row: the mean over its references.
+
+        Raises:
+            ValueError: a row without a reference, or not as many rows of references as hypotheses.
+        """
+        return [row.final for row in self._scorer.rows(hypotheses, references, self._pair)]
+
+    def utilities(self, candidates: Sequence[str]) -> list[float]:
+        """How well each candidate summary of one dialogue agrees with the others: its mean score against them.
+
+        What minimum-Bayes-risk decoding ranks by. A candidate that occurs twice supports its twin; one that stands
+        alone has 0.
+        """
+        texts = self._scorer.texts(candidates)
+        others = max(len(texts) - 1, 1)
+        return [
+            sum(self._pair(hypothesis, texts[j]).final for j in range(len(texts)) if j != i) / others
+            for i, hypothesis in enumerate(texts)
+        ]
