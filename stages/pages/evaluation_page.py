@@ -190,6 +190,11 @@ def _group(name: str, rows: int) -> Phrase:
     return say("{name} (n = {rows})", "{name} (n = {rows})", name=Phrase(name, korean), rows=f"{rows:,}")
 
 
+def _check(name: str) -> Phrase:
+    """As the metrics have it; in Korean, what it flags a row with."""
+    return Phrase(name, FLAGS[name].korean)
+
+
 def flagged_rows(scored: Mapping[str, Scored]) -> TextTable:
     """The percentage of rows that each check flags, by split."""
     percentages = {
@@ -198,7 +203,7 @@ def flagged_rows(scored: Mapping[str, Scored]) -> TextTable:
     }
     return TextTable(
         ["", *scored, say("what it finds", "찾아내는 것")],
-        [[name, *(f"{value:.1f}" for value in values), MEANING[name]] for name, values in percentages.items()],
+        [[_check(name), *(f"{value:.1f}" for value in values), MEANING[name]] for name, values in percentages.items()],
     )
 
 
