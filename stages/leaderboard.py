@@ -91,22 +91,24 @@ def read_runs(shown: Sequence[Mapping[str, Any]], commits: Mapping[str, str]) ->
     """
     runs: dict[str, Run] = {}
     unfinished: list[Run] = []
-    for baseline in shown:
-        commit = baseline["rev"]
-        refs = [ref for ref in commits if ref.startswith(("refs/heads/", "refs/tags/")) and commits[ref] == commit]
+    for commit in (each for each in shown if each["rev"] != WORKSPACE):
+        refs = [
+            ref for ref in commits if ref.startswith(("refs/heads/", "refs/tags/")) and commits[ref] == commit["rev"]
+        ]
         kind = "commit" if not refs else "branch" if refs[0].startswith("refs/heads/") else "tag"
-        if commit != WORKSPACE:
-            runs[commit] = read_run(baseline, [ref.split("/", 2)[2] for ref in refs] or [commit[:7]], kind)
-        for experiment in baseline["experiments"] or []:
-            revision = experiment["revs"][0]
-            name = experiment["name"] or revision["name"] or revision["rev"][:7]
-            state = (experiment["executor"] or {}).get("state", ENDED)
-            if state != ENDED:
-                unfinished.append(read_run(revision, [name], "experiment", state))
-            elif revision["rev"] in runs:  # a branch was made of it
-                runs[revision["rev"]] = replace(runs[revision["rev"]], name=f"{runs[revision['rev']].name}, {name}")
-            else:
-                runs[revision["rev"]] = read_run(revision, [name], "experiment")
+        names = [ref.split("/", 2)[2] for ref in refs] or [commit["rev"][:7]]
+        runs[commit["rev"]] = read_run(commit, names, kind)
+    for experiment in (each for baseline in shown for each in baseline["experiments"] or []):
+        revision = experiment["revs"][0]
+        name = experiment["name"] or revision["rev"][:7]
+        state = (experiment["executor"] or {}).get("state", ENDED)
+        known = runs.get(revision["rev"])
+        if state != ENDED:
+            unfinished.append(read_run(revision, [name], "experiment", state))
+        elif known:  # a branch was made of it
+            runs[revision["rev"]] = replace(known, name=f"{known.name}, {name}")
+        else:
+            runs[revision["rev"]] = read_run(revision, [name], "experiment")
     workspaces = [read_run(entry, [WORKSPACE], WORKSPACE) for entry in shown[:1]]
     others = [(run.params, run.scores) for run in runs.values()]
     # An experiment that runs in the workspace is listed by its own name, and has no commit yet.

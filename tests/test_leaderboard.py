@@ -69,8 +69,8 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of which only params.yaml, dvc.yaml and metrics are there.
 
-    `main` had no scores at its first commit, tagged `empty`. Of the experiments `rank32` is better than main, `rank8`
-    as good, `small` scored other dialogues, and `later` waits.
+    `main` had no scores at its first commit, tagged `empty`. Of the experiments `rank32` is better than main, `rank8` as
+    good and the head of the branch `chosen`, `small` scored other dialogues, and `later` waits.
     """
     folder = tmp_path_factory.mktemp("repository")
     shutil.copy(ROOT / "params.yaml", folder)
@@ -92,6 +92,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # As DVC keeps an experiment.
         run(folder, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", commit(folder, name))
         run(folder, "git", "checkout", "-q", "main")
+    run(folder, "git", "branch", "chosen", f"refs/exps/{baseline[:2]}/{baseline[2:]}/rank8")
     run(folder, "dvc", "exp", "run", "-q", "--queue", "-n", "later", "-S", "lora.r=64")
     return folder
 
@@ -132,7 +133,7 @@ def test_every_run_stands_in_the_page_and_draws_it_alike(
     page = draw()
     found = cells(page)
     machine = "Intel family 6"
-    assert list(found) == ["rank32", "main", "rank8", "small", "empty", "later"]
+    assert list(found) == ["rank32", "chosen, rank8", "main", "small", "empty", "later"]
     assert found["rank32"][:3] == ["32", "35.00 34.00–36.00", "the best"]
     assert found["main"][:2] == ["16", "30.00 29.00–31.00"]
     assert found["main"][2].startswith("-5.00 real -5.00 ~ -5.00, p")

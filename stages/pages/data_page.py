@@ -152,10 +152,9 @@ def cleaning_counts(splits: Mapping[str, Any]) -> CleaningCounts:
     by_rule = {split: {**each["rules"], "typos": each["typos"]} for split, each in splits.items()}
     names = list(next(iter(by_rule.values())))
     used = [name for name in names if any(each[name]["replacements"] for each in by_rule.values())]
-    rows, replacements = say("rows", "행"), say("replacements", "고친 곳")
+    kinds: list[str] = [say("rows", "행"), say("replacements", "고친 곳")]
     counts = {
-        split: {kind: {name: each[name][kind] for name in used} for kind in (rows, replacements)}
-        for split, each in by_rule.items()
+        split: {kind: {name: each[name][kind] for name in used} for kind in kinds} for split, each in by_rule.items()
     }
     return CleaningCounts(splits, counts, [name for name in names if name not in used])
 
@@ -180,7 +179,10 @@ def check_counts(reports: DataReports, few: int = 3) -> CheckCounts:
         for action, times in actions.items():
             if action != removed or split == "train":
                 counts[split][action] = {name: times[split, name] if name in each else None for name in names}
-    found = {say("Removed", "지운 행"): reports.removed, say("Warned of", "경고한 행"): reports.warned}
+    found: dict[str, pd.DataFrame] = {
+        say("Removed", "지운 행"): reports.removed,
+        say("Warned of", "경고한 행"): reports.warned,
+    }
     first = {
         action: frame.groupby("check", sort=False).head(few).to_dict("records")
         for action, frame in found.items()

@@ -150,7 +150,7 @@ def extremes(frame: pd.DataFrame, n: int = 2) -> dict[str, list[tuple[str, Phras
         say("Summaries longest for their dialogues", "대화에 비해 가장 긴 요약"): (shares, False, _share),
         say("Most turns", "발화가 가장 많은 대화"): (turns, False, _turns),
     }
-    found = {}
+    found: dict[str, list[tuple[str, Phrase, str, str]]] = {}
     for name, (values, ascending, how) in ways.items():
         ranked = frame.assign(value=values).sort_values(["value", "fname"], ascending=[ascending, True]).head(n)
         columns = (ranked["fname"], map(how, ranked["value"]), ranked["dialogue"], ranked["summary"])

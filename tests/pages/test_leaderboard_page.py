@@ -23,13 +23,12 @@ from tests.parsed_page import Page, in_english, in_korean, texts
 EVIL = "<script>alert('&')</script>\""
 
 
-def scored(name: str, values: list[float], first: int = 0, analyzer: str = "kiwi", **more: object) -> Run:
+def scored(name: str, values: list[float], first: int = 0, analyzer: str = "kiwi") -> Run:
     """A run whose rows of dev, named from `first` on, have these scores."""
     rows = {f"dev_{row}": RowScore("same", {"morpheme": value}) for row, value in enumerate(values, first)}
     mean = sum(values) / len(values)
     level = {"final": mean, "final_low": mean - 1, "final_high": mean + 1}
-    run = Run(name, "experiment", analyzer=analyzer, rows=rows, scores={"dev": {"morpheme": level}})
-    return replace(run, **more)
+    return Run(name, "experiment", analyzer=analyzer, rows=rows, scores={"dev": {"morpheme": level}})
 
 
 MAIN = scored("main", [30, 31, 32, 29, 28, 30])
