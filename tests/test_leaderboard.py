@@ -69,8 +69,8 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of which only params.yaml, dvc.yaml and metrics are there.
 
-    `main` had no scores at its first commit, tagged `empty`. Of the experiments `rank32` is better than main, `rank8` as
-    good and the head of the branch `chosen`, `small` scored other dialogues, and `later` waits.
+    `main` had no scores at its first commit, tagged `empty`. Of the experiments `rank32` is better than main, `rank8`
+    as good and the head of the branch `chosen`, `small` scored other dialogues, and `later` waits.
     """
     folder = tmp_path_factory.mktemp("repository")
     shutil.copy(ROOT / "params.yaml", folder)
