@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: help repro experiments test test-fast lint demo bench ablation setup
+.PHONY: help repro experiments leaderboard test test-fast lint demo bench ablation setup
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +9,7 @@ TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: $(SETUP) ## run what changed of the pipeline, and show the scores
 	dvc repro
@@ -19,6 +19,9 @@ repro: $(SETUP) ## run what changed of the pipeline, and show the scores
 # hashes of dependencies, dates, and the scores that say least in addition.
 experiments: $(SETUP) ## experiments beside one another: parameters that differ, and scores
 	@dvc exp show --only-changed --drop '.*/|Created$$|Executor$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
+
+leaderboard: $(SETUP) ## the same as a page to sort, with intervals, loss curves and times
+	@python -m stages.leaderboard
 
 test: $(SETUP) ## all tests
 	pytest $(TOGETHER)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.clone import CHECKPOINT, Clone, stages_run
 from tests.fake_openai import FakeOpenAI
+from tests.parsed_page import in_english
 from tests.test_pipeline import STAGES
 
 pytestmark = pytest.mark.slow
@@ -64,6 +65,15 @@ def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:
     assert (main[0], main[-1]) == ("main", "4")
     assert (rank8[2], rank8[-1]) == ("[rank8]", "8")
     assert "index.html" in clone.dvc("plots", "diff", "main")
+    assert "runs, the best on dev is " in clone.run("make", "leaderboard").stdout
+    board = in_english(clone.bytes("metrics/figures/leaderboard.html").decode())
+    lines = dict(re.findall(r"<tr><th[^>]*><b>(\w+)</b>(.*?)</tr>", board, re.DOTALL))
+    for name, rank in (("main", "4"), ("rank8", "8")):
+        assert f">{rank}</td>" in lines[name]
+        # Both scored the same dialogues, and both were trained on this machine.
+        assert re.search(r"the best|real|may be chance", lines[name])
+        assert re.search(r">0:00:\d\d<", lines[name])
+    assert clone.git("status", "--porcelain", "--", "metrics/figures", "models") == ""
 
 
 def test_nothing_about_decoding_makes_training_stale(clone: Clone) -> None:

@@ -43,6 +43,7 @@ TRAIN_METRICS = Path("metrics/train")
 MACHINE = Path("metrics/train/machine.json")
 """The kind of machine that trained."""
 SPEED = Path("metrics/train/speed.json")
+TRAIN_HEADLINE = Path("metrics/train/metrics.json")
 DECODING = Path("metrics/eval/decoding.json")
 """The decoding settings that `tune_decoding` chose, and all that it tried."""
 DECODING_POINTS = Path("metrics/eval/decoding")
@@ -53,6 +54,8 @@ EVAL_SCORES = Path("metrics/eval/scores.json")
 """All that is measured, the headline included."""
 ROW_SCORES = Path("metrics/eval/rows.csv")
 REPORT = Path("metrics/eval/report.html")
+LEADERBOARD = Path("metrics/figures/leaderboard.html")
+"""Of all runs at once: drawn when asked for, and no output of the pipeline."""
 
 
 def project_root() -> Path:
@@ -71,6 +74,11 @@ def weights_folder() -> Path:
 def checkpoints_folder() -> Path:
     """Checkpoints of trainings under way: outside of DVC's outputs, which a rerun deletes."""
     return project_root() / "models" / "checkpoints"
+
+
+def speeds_folder() -> Path:
+    """The speed of each training on this machine: in neither Git nor DVC's cache, since it never repeats."""
+    return project_root() / "models" / "speeds"
 
 
 def partial_folder() -> Path:

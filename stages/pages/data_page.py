@@ -11,6 +11,7 @@ import pandas as pd
 
 from stages.core.params import Prompt
 from stages.pages.histogram import Histograms, histograms
+from stages.pages.phrase import say
 from stages.pages.rendering import render
 from stages.pages.sampled_texts import (
     Frames,
@@ -151,9 +152,9 @@ def cleaning_counts(splits: Mapping[str, Any]) -> CleaningCounts:
     by_rule = {split: {**each["rules"], "typos": each["typos"]} for split, each in splits.items()}
     names = list(next(iter(by_rule.values())))
     used = [name for name in names if any(each[name]["replacements"] for each in by_rule.values())]
+    kinds: list[str] = [say("rows", "행"), say("replacements", "고친 곳")]
     counts = {
-        split: {kind: {name: each[name][kind] for name in used} for kind in ("rows", "replacements")}
-        for split, each in by_rule.items()
+        split: {kind: {name: each[name][kind] for name in used} for kind in kinds} for split, each in by_rule.items()
     }
     return CleaningCounts(splits, counts, [name for name in names if name not in used])
 
@@ -170,14 +171,18 @@ class CheckCounts:
 
 def check_counts(reports: DataReports, few: int = 3) -> CheckCounts:
     names = [name for name in reports.checks["train"] if name not in ("rows", "kept")]
-    actions = {"removed": _by_check(reports.removed), "warned": _by_check(reports.warned)}
+    removed = say("removed", "지움")
+    actions = {removed: _by_check(reports.removed), say("warned", "경고"): _by_check(reports.warned)}
     counts: dict[str, dict[str, dict[str, float | None]]] = {}
     for split, each in reports.checks.items():
-        counts[split] = {"found": {name: each.get(name) for name in names}}
+        counts[split] = {say("found", "찾음"): {name: each.get(name) for name in names}}
         for action, times in actions.items():
-            if action == "warned" or split == "train":
+            if action != removed or split == "train":
                 counts[split][action] = {name: times[split, name] if name in each else None for name in names}
-    found = {"Removed": reports.removed, "Warned of": reports.warned}
+    found: dict[str, pd.DataFrame] = {
+        say("Removed", "지운 행"): reports.removed,
+        say("Warned of", "경고한 행"): reports.warned,
+    }
     first = {
         action: frame.groupby("check", sort=False).head(few).to_dict("records")
         for action, frame in found.items()

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.pages.highlight import mark_overlap
 from stages.pages.marked_text import Run, mark_tags
+from stages.pages.phrase import Phrase, say
 from stages.pages.rendering import render
 from stages.scoring.bootstrap import Interval, interval
 from stages.scoring.metrics import METRICS
@@ -21,17 +22,47 @@ Scored = tuple[Sequence[ScoredRow], Mapping[str, Sequence[Scores]]]
 """The rows of a split, and for each baseline its scores of the same rows."""
 
 MEANING = {
-    "swapped_speakers": "What two speakers do fits what they say better with their tags exchanged. Of the sample's "
-    "references, 57% are found when their speakers are exchanged, and 5% as they are.",
-    "silent_speakers": "A speaker tag that does not speak in the dialogue.",
-    "invented": "A number in digits, a Latin word or a mask that is not in the dialogue.",
-    "missing_masks": "A mask that every reference has and the summary has not.",
-    "repeats": "Three words that occur twice.",
-    "not_korean": "Less than 30% of the letters are Hangul.",
-    "length": "Less than half of the references' mean length, or more than twice.",
+    "swapped_speakers": say(
+        "What two speakers do fits what they say better with their tags exchanged. Of the sample's references, 57% are "
+        "found when their speakers are exchanged, and 5% as they are.",
+        "두 화자의 태그를 서로 바꾸면 한 일과 한 말이 더 잘 맞습니다. 샘플의 참조 요약에서는 화자를 바꾸었을 때 "
+        "57%를, 그대로일 때 5%를 찾아냅니다.",
+    ),
+    "silent_speakers": say("A speaker tag that does not speak in the dialogue.", "대화에서 말하지 않는 화자입니다."),
+    "invented": say(
+        "A number in digits, a Latin word or a mask that is not in the dialogue.",
+        "대화에 없는 숫자, 로마자 낱말, 마스크입니다.",
+    ),
+    "missing_masks": say(
+        "A mask that every reference has and the summary has not.",
+        "참조 요약마다 있는데 요약에는 없는 마스크입니다.",
+    ),
+    "repeats": say("Three words that occur twice.", "두 번 나온 세 어절입니다."),
+    "not_korean": say("Less than 30% of the letters are Hangul.", "글자 가운데 한글이 30%가 안 됩니다."),
+    "length": say(
+        "Less than half of the references' mean length, or more than twice.",
+        "참조 요약의 평균 길이의 절반이 안 되거나 두 배가 넘습니다.",
+    ),
 }
 """What each check finds, for the reader of the report."""
-TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "final": "mean"}
+FLAGS = {
+    "swapped_speakers": say("swapped speakers", "뒤바뀐 화자"),
+    "silent_speakers": say("silent speakers", "말하지 않은 화자"),
+    "invented": say("invented", "지어낸 내용"),
+    "missing_masks": say("missing masks", "빠진 마스크"),
+    "repeats": say("repeats", "되풀이"),
+    "not_korean": say("not Korean", "한국어 아님"),
+    "length": say("length", "길이"),
+}
+"""What a row is flagged with, by the check."""
+LEVELS = {
+    "word": say("word", "어절"),
+    "morpheme": say("morpheme", "형태소"),
+    "clipped": say("clipped", "형태소 중복 제한"),
+    "word_clipped": say("word_clipped", "어절 중복 제한"),
+}
+"""The metrics; one that is not here stands under its own name."""
+TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "final": say("mean", "평균")}
 """Of the numbers that a metric gives; others stand under their own names."""
 
 
@@ -51,7 +82,12 @@ def render_report(scored: Mapping[str, Scored], decoding: Mapping[str, Any], cut
         flags=flagged_rows(scored),
         found=[name for name in CHECKS if any(name in row.findings for rows, _ in scored.values() for row in rows)],
         rows=browsed_rows(scored, cut),
+        flag_name=flag_name,
     )
+
+
+def flag_name(check: str) -> Phrase:
+    return FLAGS.get(check) or say("{check}", "{check}", check=check.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -80,16 +116,20 @@ def split_scores(rows: Sequence[ScoredRow], baselines: Mapping[str, Sequence[Sco
     numbers = dict.fromkeys(name for of in means.values() for name in of)
     return SplitScores(
         len(rows),
-        {f"model, {level}": mean_final(of) for level, of in levels.items()},
-        {f"{name}, morpheme": mean_final(of) for name, of in baselines.items()},
+        {_model(level): mean_final(of) for level, of in levels.items()},
+        {say("{name}, morpheme", "{name}, 형태소", name=name): mean_final(of) for name, of in baselines.items()},
         TextTable(
             ["", *(TITLES.get(name, name) for name in numbers)],
             [
-                [f"model, {level}", *(f"{of[name]:.2f}" if name in of else "" for name in numbers)]
+                [_model(level), *(f"{of[name]:.2f}" if name in of else "" for name in numbers)]
                 for level, of in means.items()
             ],
         ),
     )
+
+
+def _model(level: str) -> Phrase:
+    return say("model, {level}", "모델, {level}", level=LEVELS.get(level, level))
 
 
 def mean_final(scores: Sequence[Score]) -> Interval:
@@ -138,20 +178,28 @@ def _shown(value: Any) -> str:
 def score_groups(scored: Mapping[str, Scored]) -> dict[str, dict[str, dict[str, Interval]]]:
     """Mean scores of groups of rows, by what groups them and by split."""
     kinds: dict[str, Callable[[Sequence[ScoredRow]], dict[str, list[ScoredRow]]]] = {
-        "characters in the dialogue": by_length,
-        "speakers in the dialogue": by_speakers,
-        "words in the topic": by_topic_word,
+        say("characters in the dialogue", "대화의 글자 수"): by_length,
+        say("speakers in the dialogue", "대화의 화자 수"): by_speakers,
+        say("words in the topic", "주제에 든 낱말"): by_topic_word,
     }
     return {
         kind: {
-            split: {
-                f"{name} (n = {len(of):,})": mean_final([row.morpheme for row in of])
-                for name, of in group(rows).items()
-            }
+            split: {_group(name, len(of)): mean_final([row.morpheme for row in of]) for name, of in group(rows).items()}
             for split, (rows, _) in scored.items()
         }
         for kind, group in kinds.items()
     }
+
+
+def _group(name: str, rows: int) -> Phrase:
+    """A group's name, such as `250 to 399` or `600 or more`, and how many rows it has."""
+    korean = name.replace(" to ", "~").replace(" or more", " 이상")
+    return say("{name} (n = {rows})", "{name} (n = {rows})", name=Phrase(name, korean), rows=f"{rows:,}")
+
+
+def _check(name: str) -> Phrase:
+    """As the metrics have it; in Korean, what it flags a row with."""
+    return Phrase(name, FLAGS[name].korean)
 
 
 def flagged_rows(scored: Mapping[str, Scored]) -> TextTable:
@@ -161,8 +209,8 @@ def flagged_rows(scored: Mapping[str, Scored]) -> TextTable:
         for name in CHECKS
     }
     return TextTable(
-        ["", *scored, "what it finds"],
-        [[name, *(f"{value:.1f}" for value in values), MEANING[name]] for name, values in percentages.items()],
+        ["", *scored, say("what it finds", "찾아내는 것")],
+        [[_check(name), *(f"{value:.1f}" for value in values), MEANING[name]] for name, values in percentages.items()],
     )
 
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from stages.pages.phrase import say
+
 
 @dataclass(frozen=True)
 class Histograms:
@@ -35,7 +37,7 @@ def histograms(series: Mapping[str, Sequence[float]]) -> Histograms | None:
         return None
     edges = bins(pooled)
     names = [f"{edge:,}" if edge == end - 1 else f"{edge:,}–{end - 1:,}" for edge, end in pairwise(edges)]
-    names.append(f"{edges[-1]:,} or more")
+    names.append(say("{edge} or more", "{edge} 이상", edge=f"{edges[-1]:,}"))
     drawn = {name: dict(zip(names, percentages(values, edges), strict=True)) for name, values in series.items()}
     return Histograms(edges, drawn)
 

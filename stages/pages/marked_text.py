@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
 from stages.corpus.dialogue import MASK_OR_SPEAKER
+from stages.pages.phrase import say
 
 Mark = Literal["plain", "tag", "label", "deleted", "inserted", "shared", "shared_pair"]
 
@@ -33,7 +34,7 @@ def mark_tags(text: str) -> list[Run]:
 
 def mark_row(dialogue: str, summary: str) -> list[Run]:
     """A dialogue and, a line below, its summary."""
-    return [*mark_tags(dialogue), Run("\n\n"), Run("Summary", "label"), Run(" "), *mark_tags(summary)]
+    return [*mark_tags(dialogue), Run("\n\n"), Run(say("Summary", "요약"), "label"), Run(" "), *mark_tags(summary)]
 
 
 def mark_changes(before: str, after: str) -> list[Run]:

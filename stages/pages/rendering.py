@@ -12,6 +12,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages.pages.phrase import say
+
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -35,6 +37,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.filters |= {"number": number, "sha256": sha256_source}
+    found.globals["say"] = say
     return found
 
 

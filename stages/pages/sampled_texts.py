@@ -10,6 +10,7 @@ import pandas as pd
 from stages.corpus.personal_data import mask_personal_data
 from stages.corpus.spread import spread
 from stages.pages.marked_text import Run, join_lines, mark_changes, mark_row
+from stages.pages.phrase import say
 from stages.pages.table_profile import changed_lines, extremes, most_cleaned
 
 Frames = Mapping[tuple[str, str], pd.DataFrame]
@@ -21,7 +22,10 @@ Passages = Mapping[str, list[Run]]
 def outlying_rows(original: pd.DataFrame) -> dict[str, Passages]:
     """The rows that lie farthest out, by the way in which they do."""
     return {
-        way: {f"{fname}: {how}": _row(dialogue, summary) for fname, how, dialogue, summary in few}
+        way: {
+            say("{fname}: {how}", "{fname}: {how}", fname=fname, how=how): _row(dialogue, summary)
+            for fname, how, dialogue, summary in few
+        }
         for way, few in extremes(original).items()
     }
 

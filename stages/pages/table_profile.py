@@ -14,30 +14,31 @@ import pandas as pd
 from stages.corpus.dialogue import MASK_OR_SPEAKER, MASKS, parse_turns, speakers
 from stages.corpus.tables import references
 from stages.pages.histogram import bins, percentages
+from stages.pages.phrase import Phrase, say
 
 _MASK = re.compile(rf"#({'|'.join(MASKS)})#")
 _TAG = r"(?:#(?:Person|사람)\d+#|#[A-Za-z가-힣]+(?: [A-Za-z가-힣]+){0,2}#)"
 
 NOISE = {
-    "literal \\n": r"\\n",
+    say("literal \\n", "글자로 적힌 \\n"): r"\\n",
     "<br>": r"<br ?/?>",
-    "carriage return": r"\r",
-    "space before a newline": r"[ \t]+(?=\r?\n)",
-    "doubled space": r"(?<=\S)[ \t]{2,}(?=\S)",
-    "speaker inside a line": r"(?<=[^\n])(?<!\\n)(?<!<br>)#Person\d+#:",
-    "other form of speaker": r"#사람\d+#|(?<!#)\bPerson\d+\b(?!#)",
-    "orphan #": rf"(?!{_TAG})(?<!\$)#",
-    "amount without digits": r"\$#,\d+",
-    "digits behind a mask": r"(?<=[A-Za-z]#)\d+",
-    "mask around a word": rf"(?!{MASK_OR_SPEAKER.pattern}|#사람\d){_TAG}",
-    "curly quote": r"[“”‘’]",
+    say("carriage return", "캐리지 리턴"): r"\r",
+    say("space before a newline", "줄 끝의 공백"): r"[ \t]+(?=\r?\n)",
+    say("doubled space", "겹친 공백"): r"(?<=\S)[ \t]{2,}(?=\S)",
+    say("speaker inside a line", "줄 안의 화자"): r"(?<=[^\n])(?<!\\n)(?<!<br>)#Person\d+#:",
+    say("other form of speaker", "다른 꼴의 화자"): r"#사람\d+#|(?<!#)\bPerson\d+\b(?!#)",
+    say("orphan #", "짝 없는 #"): rf"(?!{_TAG})(?<!\$)#",
+    say("amount without digits", "숫자 없는 금액"): r"\$#,\d+",
+    say("digits behind a mask", "마스크 뒤의 숫자"): r"(?<=[A-Za-z]#)\d+",
+    say("mask around a word", "낱말을 감싼 마스크"): rf"(?!{MASK_OR_SPEAKER.pattern}|#사람\d){_TAG}",
+    say("curly quote", "둥근 따옴표"): r"[“”‘’]",
     "… — – · ‹ ›": r"[…—–·‹›]",
-    "full-width sign": r"[！-～]",
+    say("full-width sign", "전각 기호"): r"[！-～]",
     "ㅋㅋ ㅎㅎ ㅠㅠ": r"[ㅋㅎㅠㅜ]{2,}",
-    "stray jamo": r"(?<=[가-힣])[ㄱ-ㅎㅏ-ㅣ](?![ㄱ-ㅎㅏ-ㅣ])",
-    "hanja": r"[一-鿿]+",
-    "\\ for /": r"\\(?!n)",
-    "* between digits": r"(?<=\d)\*(?=\d)",
+    say("stray jamo", "홀로 쓰인 자모"): r"(?<=[가-힣])[ㄱ-ㅎㅏ-ㅣ](?![ㄱ-ㅎㅏ-ㅣ])",
+    say("hanja", "한자"): r"[一-鿿]+",
+    say("\\ for /", "/ 대신 쓴 \\"): r"\\(?!n)",
+    say("* between digits", "숫자 사이의 *"): r"(?<=\d)\*(?=\d)",
 }
 """The kinds of noise that occur in the competition's data and its translations, each with its pattern."""
 
@@ -71,19 +72,21 @@ def profile(frame: pd.DataFrame, tokens: Mapping[str, int], instruction: str) ->
     pairs = [(dialogue, summary) for dialogue, summaries in rows for summary in summaries]
     return Profile(
         counts={
-            "Rows": len(rows),
-            "References": len(pairs),
-            "Different topics": frame["topic"].nunique() if "topic" in frame else 0,
+            say("Rows", "행"): len(rows),
+            say("References", "참조 요약"): len(pairs),
+            say("Different topics", "서로 다른 주제"): frame["topic"].nunique() if "topic" in frame else 0,
         },
         prompts=[tokens[instruction] + tokens[dialogue] for dialogue, _ in rows],
         measures={
-            "Dialogue, characters": [len(dialogue) for dialogue, _ in rows],
-            "Dialogue, tokens": [tokens[dialogue] for dialogue, _ in rows],
-            "Summary, characters": [len(summary) for _, summary in pairs],
-            "Summary, tokens": [tokens[summary] for _, summary in pairs],
-            "Summary as % of its dialogue's characters": [100 * len(s) / len(d) for d, s in pairs],
-            "Turns in a dialogue": [len(parse_turns(dialogue)) for dialogue, _ in rows],
-            "Speakers in a dialogue": [len(speakers(dialogue)) for dialogue, _ in rows],
+            say("Dialogue, characters", "대화, 글자"): [len(dialogue) for dialogue, _ in rows],
+            say("Dialogue, tokens", "대화, 토큰"): [tokens[dialogue] for dialogue, _ in rows],
+            say("Summary, characters", "요약, 글자"): [len(summary) for _, summary in pairs],
+            say("Summary, tokens", "요약, 토큰"): [tokens[summary] for _, summary in pairs],
+            say("Summary as % of its dialogue's characters", "대화 글자 수에 대한 요약의 비율(%)"): [
+                100 * len(s) / len(d) for d, s in pairs
+            ],
+            say("Turns in a dialogue", "대화의 발화 수"): [len(parse_turns(dialogue)) for dialogue, _ in rows],
+            say("Speakers in a dialogue", "대화의 화자 수"): [len(speakers(dialogue)) for dialogue, _ in rows],
         },
         masks={mask: masks[mask] for mask in MASKS},
         noise={kind: found[kind] for kind in NOISE},
@@ -99,20 +102,22 @@ def noise(text: str) -> Counter[str]:
 
 def quantiles(values: Sequence[float]) -> dict[str, float | None]:
     """Where the values lie; None where there are none."""
-    percents = {"Least": 0, "5%": 5, "Median": 50, "95%": 95, "Most": 100}
+    percents = {say("Least", "최소"): 0, "5%": 5, say("Median", "중앙값"): 50, "95%": 95, say("Most", "최대"): 100}
+    mean = say("Mean", "평균")
     if not values:
-        return dict.fromkeys([*percents, "Mean"])
+        return dict.fromkeys([*percents, mean])
     return {
         **{name: float(np.percentile(values, percent)) for name, percent in percents.items()},
-        "Mean": float(np.mean(values)),
+        mean: float(np.mean(values)),
     }
 
 
 def percent_over(lengths: Sequence[int], limits: Iterable[int]) -> dict[str, float | None]:
     """The percentage of the lengths that exceed each limit; None where there are no lengths."""
+    over = {limit: sum(length > limit for length in lengths) for limit in limits}
     return {
-        f"over {limit:,}": 100 * sum(length > limit for length in lengths) / len(lengths) if lengths else None
-        for limit in limits
+        say("over {limit}", "{limit} 초과", limit=f"{limit:,}"): 100 * count / len(lengths) if lengths else None
+        for limit, count in over.items()
     }
 
 
@@ -133,24 +138,36 @@ def histogram_table(series: Mapping[str, Sequence[float]], value: str) -> pd.Dat
     return pd.DataFrame({value: edges, **heights})
 
 
-def extremes(frame: pd.DataFrame, n: int = 2) -> dict[str, list[tuple[str, str, str, str]]]:
+def extremes(frame: pd.DataFrame, n: int = 2) -> dict[str, list[tuple[str, Phrase, str, str]]]:
     """The `n` rows that lie farthest out in each way: (fname, how far, dialogue, summary), the farthest first."""
     lengths = frame["dialogue"].str.len()
     shares = 100 * frame["summary"].str.len() / lengths
     turns = frame["dialogue"].map(lambda dialogue: len(parse_turns(dialogue)))
     ways = {
-        "Shortest dialogues": (lengths, True, "{:,} characters"),
-        "Longest dialogues": (lengths, False, "{:,} characters"),
-        "Summaries shortest for their dialogues": (shares, True, "{:.1f}% of the dialogue's characters"),
-        "Summaries longest for their dialogues": (shares, False, "{:.1f}% of the dialogue's characters"),
-        "Most turns": (turns, False, "{:,} turns"),
+        say("Shortest dialogues", "가장 짧은 대화"): (lengths, True, _characters),
+        say("Longest dialogues", "가장 긴 대화"): (lengths, False, _characters),
+        say("Summaries shortest for their dialogues", "대화에 비해 가장 짧은 요약"): (shares, True, _share),
+        say("Summaries longest for their dialogues", "대화에 비해 가장 긴 요약"): (shares, False, _share),
+        say("Most turns", "발화가 가장 많은 대화"): (turns, False, _turns),
     }
-    found = {}
+    found: dict[str, list[tuple[str, Phrase, str, str]]] = {}
     for name, (values, ascending, how) in ways.items():
         ranked = frame.assign(value=values).sort_values(["value", "fname"], ascending=[ascending, True]).head(n)
-        columns = (ranked["fname"], ranked["value"].map(how.format), ranked["dialogue"], ranked["summary"])
+        columns = (ranked["fname"], map(how, ranked["value"]), ranked["dialogue"], ranked["summary"])
         found[name] = list(zip(*columns, strict=True))
     return found
+
+
+def _characters(value: float) -> Phrase:
+    return say("{n} characters", "{n}자", n=f"{value:,}")
+
+
+def _share(value: float) -> Phrase:
+    return say("{n}% of the dialogue's characters", "대화 글자 수의 {n}%", n=f"{value:.1f}")
+
+
+def _turns(value: float) -> Phrase:
+    return say("{n} turns", "발화 {n}개", n=f"{value:,}")
 
 
 def changed_lines(before: str, after: str) -> list[tuple[str, str]]:

@@ -7,15 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from stages.pages.evaluation_page import MEANING, Scored, render_report
+from stages.pages.evaluation_page import FLAGS, MEANING, Scored, render_report
 from stages.scoring.bootstrap import Interval
 from stages.scoring.morphemes import cut_with_kiwi
 from stages.scoring.prediction_checks import CHECKS
 from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import score_rows
-from tests.parsed_page import Page, part
+from tests.parsed_page import Page, in_english, in_korean, part, texts
 
 DECODING = {"objective": "balanced", "chosen": {"num_beams": 4, "length_penalty": 0.7}}
+GAIN = {
+    "samples": 8,
+    "chosen": {"final": 31.5, "repeats": 3.1, "length_ratio": 1.049},
+    "fixed": {"final": 30.254, "repeats": 12.5, "length_ratio": 1.4},
+    "gain": 1.246,
+}
 EVIL = "<script>alert('&')</script>\""
 
 
@@ -82,12 +88,12 @@ def test_rows_hold_what_the_script_sorts_and_filters_by_worst_first(page: str) -
     assert float(worse["data-final"] or "") < float(better["data-final"] or "")
     assert worse["data-flags"] == "silent_speakers invented not_korean"
     assert better["data-flags"] == ""
-    keys = re.findall(r'<option value="(\w+)">', page.split('id="key"')[1].split("</select>")[0])
+    keys = re.findall(r'<option value="(\w+)">', in_english(page).split('id="key"')[1].split("</select>")[0])
     assert all(f"data-{key}" in better for key in keys)
 
 
 def test_only_checks_that_found_something_can_be_chosen(page: str) -> None:
-    options = re.findall(r'<option value="(\w*)">', page.split('id="flag"')[1].split("</select>")[0])
+    options = re.findall(r'<option value="(\w*)">', in_english(page).split('id="flag"')[1].split("</select>")[0])
     assert options == ["", "any", "none", "silent_speakers", "invented", "not_korean"]
 
 
@@ -105,12 +111,21 @@ def test_a_run_without_references_has_a_page() -> None:
     assert Page(page).rows == []
 
 
+def test_a_reader_of_korean_sees_no_english_but_names(scored: dict[str, Scored]) -> None:
+    rows, baselines = scored["dev"]
+    tried = [{"num_beams": 1, "final": 31.2}, {"num_beams": 4, "final": 32.0}]
+    decoding = {**DECODING, "tried": tried, "cross_validated": GAIN}
+    shown = in_korean(render_report({"dev": (rows[:1], baselines)}, decoding, cut_with_kiwi))
+    assert "형태소 중복 제한" in shown
+    assert not [text for text in texts(shown) if re.search("[A-Za-z]{2} [a-z]{2}", text)]
+
+
 def test_every_check_is_explained() -> None:
-    assert MEANING.keys() == CHECKS.keys()
+    assert MEANING.keys() == FLAGS.keys() == CHECKS.keys()
 
 
 def decoding_section(decoding: dict[str, object]) -> str:
-    page = render_report({}, decoding, cut_with_kiwi)
+    page = in_english(render_report({}, decoding, cut_with_kiwi))
     return page.split('<section id="Decoding">')[1].split("</section>")[0]
 
 
@@ -119,13 +134,12 @@ def test_a_search_shows_what_was_tried_and_marks_what_was_chosen() -> None:
         {"max_new_tokens": 96, "num_beams": 1, "final": 31.23456},
         {"max_new_tokens": 96, "num_beams": 4, "length_penalty": 0.7, "final": 32.0},
     ]
-    chosen = {"final": 31.5, "repeats": 3.1, "length_ratio": 1.049}
-    fixed = {"final": 30.254, "repeats": 12.5, "length_ratio": 1.4}
-    gain = {"samples": 8, "chosen": chosen, "fixed": fixed, "gain": 1.246}
-    shown = decoding_section({**DECODING, "tried": tried, "cross_validated": gain})
+    shown = decoding_section({**DECODING, "tried": tried, "cross_validated": GAIN})
     assert "Chosen: num_beams 4, length_penalty 0.7." in shown
-    assert "On 8 dialogues, each half with what the other half chose, by the balanced\nobjective:" in shown
-    assert "tuned settings 31.50, 3% with repeats, length × 1.05, those of params.yaml 30.25, 12% with" in shown
+    assert "On 8 dialogues, each half with what the other half chose, by the balanced objective: tuned" in shown
+    assert (
+        "settings 31.50, with 3% repeating and length × 1.05; those of params.yaml 30.25, with 12% and × 1.40." in shown
+    )
     head = '<th class="name"></th><th>num_beams</th><th>final</th><th>length_penalty</th>'
     assert head in shown
     assert '<tr><th class="name">1</th><td>1</td><td>31.235</td><td>–</td></tr>' in shown

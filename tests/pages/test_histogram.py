@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.pages.histogram import Histograms, bins, histograms, percentages
-from tests.parsed_page import part
+from tests.parsed_page import in_english, part
 
 
 def test_bins_have_round_edges_and_percentages_keep_all_that_is_longer() -> None:
@@ -28,7 +28,7 @@ def test_series_share_bins_and_a_scale() -> None:
         [0, 1],
         {"raw": {"0": 25.0, "1 or more": 75.0}, "clean": {"0": 0.0, "1 or more": 100.0}},
     )
-    shown = str(part("histograms")(drawn))
+    shown = in_english(part("histograms")(drawn))
     # The plot is 276 wide and 96 high; bars of half its width, less a gap of 1, stand on the line at 108.
     assert 'x="40.5" y="84.0"\n width="137.0" height="24.0">\n<title>0: 25.0%</title>' in shown
     assert 'x="178.5" y="12.0"\n width="137.0" height="96.0">\n<title>1 or more: 100.0%</title>' in shown
@@ -41,9 +41,9 @@ def test_bins_of_several_numbers_are_named_by_both_ends_and_labelled_where_they_
     assert drawn
     names = list(drawn.series["raw"])
     assert (names[0], names[10], names[-1]) == ("0–99", "1,000–1,099", "1,900 or more")
-    assert '<text x="40.0" y="108" dy="15" text-anchor="middle">0</text>' in str(part("histograms")(drawn))
+    assert '<text x="40.0" y="108" dy="15" text-anchor="middle">0</text>' in in_english(part("histograms")(drawn))
 
 
 def test_no_values_are_said_to_be_none() -> None:
     assert histograms({"raw": [], "clean": []}) is None
-    assert str(part("histograms")(None)) == "<p>No values.</p>\n"
+    assert in_english(part("histograms")(None)) == "<p>No values.</p>\n"

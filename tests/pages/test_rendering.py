@@ -5,10 +5,12 @@ import re
 import pytest
 from jinja2 import UndefinedError, nodes
 
+from stages.pages.phrase import Phrase, say
 from stages.pages.rendering import TEMPLATES, environment, number, render, sha256_source
-from tests.parsed_page import Page, part
+from tests.parsed_page import Page, in_english, part, texts
 
 NAMES = [path.name for path in sorted(TEMPLATES.iterdir())]
+HANGUL = re.compile("[가-힣]")
 
 
 def test_a_value_that_is_missing_is_an_error() -> None:
@@ -56,3 +58,33 @@ def test_no_value_stands_in_a_script_or_a_style(name: str) -> None:
         if block.name in ("script", "style"):
             values = {value.name for value in block.find_all(nodes.Name)}
             assert values <= {"super"}, f"{name}: {block.name}"
+
+
+def test_a_phrase_is_its_english_and_knows_its_korean() -> None:
+    phrase = say("{n} rows of {kind}", "{kind} {n}행", n=3, kind=Phrase("<dev>", '"개발"'))
+    assert phrase == "3 rows of <dev>"
+    assert hash(phrase) == hash("3 rows of <dev>")
+    assert phrase.korean == '"개발" 3행'
+    assert phrase.__html__() == '<span data-ko="&#34;개발&#34; 3행">3 rows of &lt;dev&gt;</span>'
+    assert in_english(phrase.__html__()) == "3 rows of &lt;dev&gt;"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_says_all_in_both_languages(name: str) -> None:
+    tree = environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
+    code = [block for block in tree.find_all(nodes.Block) if block.name in ("style", "script", "policy")]
+    skipped = {id(data) for block in code for data in block.find_all(nodes.TemplateData)}
+    written = "".join(data.data for data in tree.find_all(nodes.TemplateData) if id(data) not in skipped)
+    assert set(re.findall(r"[A-Za-z가-힣]{2,}", " ".join(texts(written)))) <= {"ROUGE"}
+
+    calls = [call for call in tree.find_all(nodes.Call) if getattr(call.node, "name", "") == "say"]
+    said = {id(argument) for call in calls for argument in call.args}
+    for text in (each for each in tree.find_all(nodes.Const) if isinstance(each.value, str) and id(each) not in said):
+        assert not re.search(r"[A-Za-z]{2} [A-Za-z]{2}|[가-힣]", text.value), text.value
+    for call in calls:
+        english, korean = (argument.as_const() for argument in call.args)
+        assert not HANGUL.search(english), english
+        names = [sorted(re.findall(r"\{\w+\}", text)) for text in (english, korean)]
+        assert names[0] == names[1], english
+        own = re.search("[A-Za-z]{2}", re.sub(r"\{\w+\}|ROUGE", "", english))
+        assert HANGUL.search(korean) if own else english == korean, english
