@@ -69,14 +69,14 @@ def test_a_morpheme_of_mecab_knows_its_characters_too() -> None:
     assert cut_with_mecab(["너 갔다"])[0] == [Morpheme("너", 0, 1), Morpheme("갔", 2, 3), Morpheme("다", 3, 4)]
 
 
+@pytest.mark.parametrize("name", ["kiwi", pytest.param("mecab", marks=needs_mecab)])
 @settings(max_examples=50, deadline=None)
-@given(st.text(alphabet="가각갔다요 .\n#Person12한☃é", max_size=40))
-def test_spans_lie_in_their_text_and_in_order(text: str) -> None:
-    for cut in CUTTERS.values():
-        starts = [0]
-        for morpheme in cut([text])[0]:
-            assert starts[-1] <= morpheme.start <= morpheme.end <= len(text)
-            starts.append(morpheme.start)
+@given(text=st.text(alphabet="가각갔다요 .\n#Person12한☃é", max_size=40))
+def test_spans_lie_in_their_text_and_in_order(name: str, text: str) -> None:
+    starts = [0]
+    for morpheme in CUTTERS[name]([text])[0]:
+        assert starts[-1] <= morpheme.start <= morpheme.end <= len(text)
+        starts.append(morpheme.start)
 
 
 def test_each_text_is_cut_once() -> None:
