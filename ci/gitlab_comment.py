@@ -18,8 +18,6 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-PAGE = 100
-
 
 def ask(method: str, path: str, content: dict[str, str] | None = None) -> Any:
     """Send one request to GitLab and return its JSON.
@@ -39,9 +37,8 @@ def ask(method: str, path: str, content: dict[str, str] | None = None) -> Any:
 
 def notes(path: str) -> Iterator[dict[str, Any]]:
     """All comments of a merge request, page by page."""
-    page, found = 1, [{}] * PAGE
-    while len(found) == PAGE:
-        found = ask("GET", f"{path}?per_page={PAGE}&page={page}")
+    page = 1
+    while found := ask("GET", f"{path}?per_page=100&page={page}"):
         yield from found
         page += 1
 

@@ -271,4 +271,4 @@ def scripts(job: dict[str, Any]) -> list[str]:
 
 def run(clone: Clone, commands: list[str], **env: str) -> None:
     for command in commands:
-        clone.run("bash", "-e", "-c", command, **env)
+        clone.run("env", *(f"{name}={value}" for name, value in env.items()), "bash", "-e", "-c", command)
