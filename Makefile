@@ -1,9 +1,10 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: help repro experiments leaderboard test test-fast lint demo bench ablation setup
+.PHONY: help repro experiments leaderboard pr-comment test test-fast lint wheels hooks demo bench ablation setup
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SETUP := .venv/.installed
+BASE ?= main
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Stages are run as `python -m stages.NAME`: the environment's python has to be the first one found.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -23,6 +24,9 @@ experiments: $(SETUP) ## experiments beside one another: parameters that differ,
 leaderboard: $(SETUP) ## the same as a page to sort, with intervals, loss curves and times
 	@python -m stages.leaderboard
 
+pr-comment: $(SETUP) ## what this run changes beside BASE (main), as text and plots in pull_request/
+	@ci/comment.sh $(BASE)
+
 test: $(SETUP) ## all tests
 	pytest $(TOGETHER)
 
@@ -34,6 +38,12 @@ lint: $(SETUP) ## ruff, mypy, and the contracts of who may import whom
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+
+wheels: $(SETUP) ## whether the lock installs on macOS, on Arm and on Python 3.11 to 3.13, by the package index
+	@python -m ci.check_wheels
+
+hooks: $(SETUP) ## Git's hooks: ruff and `dvc status` before a commit, `dvc push` before a push
+	pre-commit install
 
 demo: $(SETUP) ## summaries in a browser, beside the base model's
 	python -m stages.demo

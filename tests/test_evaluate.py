@@ -11,6 +11,7 @@ from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.evaluate import main, training_headline, write_metrics
 from stages.scoring.row_scores import from_csv
+from tests.needs import needs_mecab
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -207,6 +208,7 @@ def test_a_run_without_decoding_settings_is_refused(project: Path) -> None:
     assert files() == {}
 
 
+@needs_mecab
 def test_morphemes_of_mecab(project: Path) -> None:
     params = (project / "params.yaml").read_text(encoding="utf-8")
     write(project / "params.yaml", params.replace("morphemes: kiwi", "morphemes: mecab"))

@@ -140,7 +140,7 @@ def test_every_run_stands_in_the_page_and_draws_it_alike(
     assert found["rank32"][:3] == ["32", "35.00 34.00–36.00", "the best"]
     assert found["main"][:2] == ["16", "30.00 29.00–31.00"]
     assert found["main"][2].startswith("-5.00 real -5.00 ~ -5.00, p")
-    assert found["main"][3:10] == ["–", "30.00 29.00–31.00", "25.0", "1.50", "–", "1.5000", machine]
+    assert found["main"][3:10] == ["30.00 29.00–31.00", "30.00 29.00–31.00", "25.0", "1.50", "–", "1.5000", machine]
     assert found["small"][1:3] == ["59.50 58.50–60.50", "other dialogues or references: 10"]
     assert found["empty"] == ["16", *["–"] * 14]
     assert found["later"] == ["64", *["–"] * 14]

@@ -18,9 +18,16 @@ PAGES = {
     "README.md": "README.ko.md",
     "docs/commands.md": "docs/ko/commands.md",
     "docs/parameters.md": "docs/ko/parameters.md",
+    "docs/teams.md": "docs/ko/teams.md",
     "benchmarks/README.md": "benchmarks/README.ko.md",
 }
 """What a user reads, in the order of reading, and the same in Korean."""
+DRY = ("test", "test-fast", "lint", "bench", "demo", "ablation", "pr-comment", "wheels", "hooks")
+"""Targets of which make's part alone is run here.
+
+These tests are what `make test` runs and go with linting, the benchmarks are for the real model, the demo serves until
+it is stopped, the index is on the network; test_ablation.py, ci/test_forges.py and ci/test_hooks.py run the others.
+"""
 WORDS = 1300
 """The longest README, code included."""
 
@@ -101,9 +108,7 @@ def test_make_alone_lists_what_there_is_to_make() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands(*PAGES, "CONTRIBUTING.md"))
 def test_command(command: str, clone: Clone, hub: FakeHub) -> None:
-    if command in ("make test", "make test-fast", "make lint", "make bench", "make demo", "make ablation"):
-        # These tests are what `make test` runs and go with linting, the benchmarks are for the real model, the demo
-        # serves until it is stopped, and test_ablation.py runs all of an ablation: make has the targets.
+    if command.removeprefix("make ") in DRY:
         command += " --dry-run"
     if command.startswith(("dvc exp run -S", "dvc repro")):
         # The one before may have left its parameters; the comparisons after the first are with what it left.

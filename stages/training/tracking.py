@@ -169,5 +169,6 @@ def peak_memory() -> int:
     """The most bytes that were in use: of the GPU, or of the process where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    # Linux counts in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

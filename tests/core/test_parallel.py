@@ -58,3 +58,8 @@ def test_items_are_taken_as_results_are_used() -> None:
 
 def test_a_core_is_available() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_macos_tells_of_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == os.cpu_count()

@@ -19,6 +19,7 @@ from stages.scoring.morphemes import (
     remembering,
 )
 from stages.scoring.rouge import morpheme_scores
+from tests.needs import needs_mecab
 
 
 def test_masks_and_speaker_tags_are_one_morpheme() -> None:
@@ -29,6 +30,7 @@ def test_masks_and_speaker_tags_are_one_morpheme() -> None:
     ]
 
 
+@needs_mecab
 def test_mecab_cuts_a_speaker_tag_into_four() -> None:
     assert analyser(cut_with_mecab)(["#Person1#은 3.5킬로를 갔습니다.", "", "끝.\n시작"]) == [
         "# Person 1 # 은 3 . 5 킬로 를 갔 습니다 .",
@@ -37,6 +39,7 @@ def test_mecab_cuts_a_speaker_tag_into_four() -> None:
     ]
 
 
+@needs_mecab
 def test_mecab_scores_a_pair_worked_by_hand() -> None:
     # # Person 1 은 학교 에 갔 다 beside # Person 2 는 학교 에 갔 다 as sets: 6 of 8 (# counts once).
     # Pairs: (# Person) (학교 에) (에 갔) (갔 다) of 8. In order: all but 1 and 은.
@@ -59,17 +62,21 @@ def test_a_morpheme_knows_the_characters_it_stands_for() -> None:
             Morpheme(".", 13, 14),
         ]
     ]
+
+
+@needs_mecab
+def test_a_morpheme_of_mecab_knows_its_characters_too() -> None:
     assert cut_with_mecab(["너 갔다"])[0] == [Morpheme("너", 0, 1), Morpheme("갔", 2, 3), Morpheme("다", 3, 4)]
 
 
+@pytest.mark.parametrize("name", ["kiwi", pytest.param("mecab", marks=needs_mecab)])
 @settings(max_examples=50, deadline=None)
-@given(st.text(alphabet="가각갔다요 .\n#Person12한☃é", max_size=40))
-def test_spans_lie_in_their_text_and_in_order(text: str) -> None:
-    for cut in CUTTERS.values():
-        starts = [0]
-        for morpheme in cut([text])[0]:
-            assert starts[-1] <= morpheme.start <= morpheme.end <= len(text)
-            starts.append(morpheme.start)
+@given(text=st.text(alphabet="가각갔다요 .\n#Person12한☃é", max_size=40))
+def test_spans_lie_in_their_text_and_in_order(name: str, text: str) -> None:
+    starts = [0]
+    for morpheme in CUTTERS[name]([text])[0]:
+        assert starts[-1] <= morpheme.start <= morpheme.end <= len(text)
+        starts.append(morpheme.start)
 
 
 def test_each_text_is_cut_once() -> None:

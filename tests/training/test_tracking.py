@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from dvclive import Live
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -103,6 +107,14 @@ def test_speed_is_that_of_the_steps_since_training_went_on(speed: Speedometer) -
 
 def test_the_peak_is_that_of_the_process() -> None:
     assert 0.05 < tracking.peak_memory() / 2**30 < 100
+
+
+def test_macos_counts_the_peak_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(ru_maxrss=3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert tracking.peak_memory() == 3 * 2**30
 
 
 def test_the_bar_shows_time_left_speed_and_memory(
