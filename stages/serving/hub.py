@@ -11,7 +11,7 @@ import httpx2
 from dotenv import load_dotenv
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented there
 
 from stages.core.errors import UserError
 from stages.core.paths import project_root

@@ -358,7 +358,13 @@ def test_float16_teaches_what_float32_does_and_a_step_that_overflows_nothing(
     load: Callable[..., PreTrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU without bfloat16; accelerate scales no losses on a CPU, so it is told to."""
-    settings = {"learning_rate": 5e-3, "epochs": 8, "eval_steps": 2, "warmup_ratio": 0.0, "batch_size": 8}
+    settings: dict[str, Any] = {
+        "learning_rate": 5e-3,
+        "epochs": 8,
+        "eval_steps": 2,
+        "warmup_ratio": 0.0,
+        "batch_size": 8,
+    }
     exact = make_trainer(load(nf4=True), tmp_path / "exact", **settings)
     exact.train()
     monkeypatch.setattr("stages.models.load.compute_dtype", lambda name, config: torch.float16)
