@@ -52,9 +52,9 @@ ARMS = PLAIN, PLAIN_FLOAT32, OURS, FP8 = "plain TRL", "plain TRL, float32 adapte
 def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[TrainingRow], output: Path) -> SFTTrainer:
     """A trainer of one of the arms, ready to train with the settings of params.yaml."""
     quiet = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True}
-    args = replace(sft_config(params, output, eval_steps=1), logging_steps=1000, **quiet)
     common: dict[str, Any] = {"train_dataset": as_dataset(rows), "processing_class": builder.tokenizer}
     model = load_base(paths.MANIFEST, params.quantization)
+    args = replace(sft_config(params, output, eval_steps=1, dtype=model.dtype), logging_steps=1000, **quiet)
     lora = lora_config(params, model)
     if arm in (PLAIN, PLAIN_FLOAT32):
 

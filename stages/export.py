@@ -1,4 +1,5 @@
-"""Fold the adapter into its base model: `python -m stages.export` writes models/merged, for transformers or vLLM.
+"""Hand a training on: `python -m stages.export` writes models/merged, the base model with the adapter folded in, for
+transformers or vLLM; with `--push OWNER/NAME` the adapter itself goes to the Hugging Face Hub instead.
 
 The base is taken in bfloat16, not in the 4 bits that the adapter was trained on: rounded to 4 bits, the sum of both
 would lose much of the adapter (https://github.com/huggingface/peft/issues/2321). What was written is loaded again
@@ -29,6 +30,7 @@ from stages.models.prompt import PROMPT_FILE, PromptBuilder, PromptSettings
 from stages.models.quantizers import stored
 from stages.models.tokenizer import load_tokenizer
 from stages.serving.agreement import Agreement, agreement, expect
+from stages.serving.hub import adapter_files, check_name, listing, push
 from stages.serving.merge_adapter import fold, is_merged, save_merged
 from stages.serving.summarize import summarize
 
@@ -42,10 +44,18 @@ logger = logging.getLogger(__name__)
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command's options; None reads the command line."""
-    parser = argparse.ArgumentParser(prog="python -m stages.export", description="Fold the adapter into its base.")
-    parser.add_argument("--output", type=Path, default=Path("models/merged"), help="folder to write (models/merged)")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.export", description="Fold the adapter into its base, or push it to the Hub."
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--output", type=Path, default=paths.MERGED_MODEL, help=f"folder to write ({paths.MERGED_MODEL})")
+    what.add_argument("--push", metavar="OWNER/NAME", help="repository of the Hub to put the adapter into instead")
+    parser.add_argument("--public", action="store_true", help="let everybody see that repository (private)")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be pushed")
     parser.add_argument("--samples", type=int, default=8, help="dev dialogues to compare on (8)")
     options = parser.parse_args(arguments)
+    if not options.push and (options.public or options.dry_run):
+        parser.error("arguments --public, --dry-run: only with --push OWNER/NAME")
     if options.samples < 1:
         parser.error(f"argument --samples: {options.samples}: allowed: an integer of at least 1")
     return options
@@ -156,8 +166,24 @@ def export(options: argparse.Namespace) -> None:
             )
 
 
+def push_adapter(repo: str, public: bool, dry_run: bool) -> None:
+    """Put models/adapter into a repository of the Hub, or print what would go there.
+
+    Raises:
+        UserError: there is no adapter, the name is none, or the Hub does not take it.
+    """
+    check_name(repo)
+    files = adapter_files(paths.ADAPTER)
+    print(listing(files, repo, public))
+    if not dry_run:
+        print(f"Pushed: {push(files, repo, public)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
+    if options.push:
+        push_adapter(options.push, options.public, options.dry_run)
+        return
     check_inputs()
     check_output(options.output)
     try:

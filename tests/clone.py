@@ -48,13 +48,18 @@ class Clone:
             self.edit("models.yaml", {TINY: _entry()})
             self.edit("params.yaml", SMALL)
             build_tiny_checkpoint(folder / CHECKPOINT)
-        for command in (
-            ["init", "-q", "-b", "main"],
-            ["config", "user.name", "Test"],
-            ["config", "user.email", "test@example.com"],
-        ):
-            self.git(*command)
+        self.git("init", "-q", "-b", "main")
+        self._name_user()
         self.commit("start")
+
+    @classmethod
+    def of(cls, repository: Path, folder: Path) -> Clone:
+        """What a colleague gets by `git clone`: nothing of DVC's cache, of .env or of the base model."""
+        clone = cls.__new__(cls)
+        clone.folder = folder
+        subprocess.run(["git", "clone", "-q", str(repository), str(folder)], check=True)
+        clone._name_user()
+        return clone
 
     def copy_files(self) -> None:
         listed = subprocess.run(
@@ -132,6 +137,10 @@ class Clone:
         """Go back to the last commit, outputs included."""
         self.git("checkout", "-q", "--", ".")
         self.dvc("checkout")
+
+    def _name_user(self) -> None:
+        self.git("config", "user.name", "Test")
+        self.git("config", "user.email", "test@example.com")
 
     def bytes(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -79,6 +80,15 @@ def logging_as_it_was() -> Iterator[None]:
 def one_thread() -> None:
     """The tiny model's products are too small to share; on a busy machine threads would wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def t4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU without bfloat16, flash attention and Triton, as far as PyTorch tells of one: nothing can run on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=7, minor=5))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""A server on loopback that answers what huggingface_hub asks of the Hub, and a folder for a stage to ask it from."""
+"""A server on loopback that answers what huggingface_hub asks of the Hub, up and down, and a folder to ask it from."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -54,6 +55,11 @@ class FakeHub:
         """Gated repositories whose terms the owner of TOKEN accepted."""
         self.store_is_down = False
         """Answer each request for a large file with an error."""
+        self.owners = {"my-team"}
+        """Whose repositories the owner of TOKEN may make and write to."""
+        self.private: set[str] = set()
+        """Repositories that only the owner of TOKEN sees."""
+        self._uploads: dict[str, bytes] = {}
         self._branches: dict[str, dict[str, str]] = {}
         self._commits: dict[tuple[str, str], Files] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -82,6 +88,10 @@ class FakeHub:
         self._branches.setdefault(repo, {})["main"] = commit
         return commit
 
+    def files(self, repo: str) -> Files:
+        """What is on the main branch of a repository."""
+        return self._commits[repo, self._branches[repo]["main"]]
+
     def fetched(self) -> list[str]:
         """The names of the files whose content was sent, in alphabetical order."""
         return sorted(
@@ -97,27 +107,41 @@ class FakeHub:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                reply = fake._reply(self.command, self.headers, self.path)
+                body = self._body()
+                reply = fake._reply(self.command, self.headers, self.path, body)
                 self.send_response(reply.status)
                 for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                if self.command == "GET":
+                if self.command != "HEAD":
                     self.wfile.write(reply.body)
 
-            do_HEAD = do_GET
+            do_HEAD = do_POST = do_PUT = do_GET
+
+            def _body(self) -> bytes:
+                if self.headers["Transfer-Encoding"] != "chunked":
+                    return self.rfile.read(int(self.headers["Content-Length"] or 0))
+                parts = []
+                while size := int(self.rfile.readline(), 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
         return Handler
 
-    def _reply(self, method: str, headers: Any, url: str) -> Reply:
+    def _reply(self, method: str, headers: Any, url: str, body: bytes) -> Reply:
         path, token = urlsplit(url).path, headers["Authorization"]
         self.requests.append(Request(method, headers["Host"].partition(":")[0], path, token))
         if token not in (None, f"Bearer {TOKEN}"):
             return _error(401, "Invalid credentials in Authorization header")
-        match [unquote(part) for part in path.strip("/").split("/")]:
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if method in ("POST", "PUT"):
+            return self._write(parts, token, body)
+        match parts:
             case ["store", _, _, _] if self.store_is_down:
                 return Reply(500)
             case ["store", repo, commit, name]:
@@ -127,12 +151,72 @@ class FakeHub:
                 if isinstance(found, Reply):
                     return found
                 return _json(_info(found) if asked == "revision" else _tree(self._commits[found]))
+            case ["api", "models", owner, name]:
+                found = self._find(f"{owner}/{name}", "main", token)
+                if isinstance(found, Reply):
+                    return found
+                return _json({**_info(found), "private": found[0] in self.private})
             case [owner, name, "resolve", revision, file]:
                 return self._file(f"{owner}/{name}", revision, file, token)
         return Reply(404)
 
+    def _write(self, parts: list[str], token: str | None, body: bytes) -> Reply:
+        """Repositories, and commits of one branch: small files come with them, large ones go to the store before."""
+        match parts:
+            case ["api", "repos", "create"]:
+                asked = json.loads(body)
+                repo = f"{asked['organization']}/{asked['name']}"
+                if not token or asked["organization"] not in self.owners:
+                    return _error(403, "You don't have the rights to create a model under this namespace")
+                self.commit(repo, {})
+                if asked["visibility"] == "private":
+                    self.private.add(repo)
+                return _json({"url": f"{self.endpoint}/{repo}"})
+            case ["api", "validate-yaml"]:
+                return _json({"errors": [], "warnings": []})
+            case ["store", oid]:
+                if self.store_is_down:
+                    return _error(503, "The store is down")
+                self._uploads[oid] = body
+                return Reply(200)
+            case [_, _, "info", "lfs", "objects", "batch"]:
+                wanted = json.loads(body)["objects"]
+                ways = [{"upload": {"href": f"{self.store}/{each['oid']}"}} for each in wanted]
+                objects = [each | {"actions": way} for each, way in zip(wanted, ways, strict=True)]
+                return _json({"transfer": "basic", "objects": objects})
+            case ["api", "models", owner, name, ("preupload" | "commit") as what, "main"]:
+                repo = f"{owner}/{name}"
+                if not token or owner not in self.owners:
+                    return _error(403, "You don't have write access to this repository")
+                if what == "preupload":
+                    return _json({"files": [self._mode(repo, each["path"]) for each in json.loads(body)["files"]]})
+                commit = self.commit(repo, self.files(repo) | self._changes(body))
+                return _json({"commitUrl": f"{self.endpoint}/{repo}/commit/{commit}", "commitOid": commit})
+        return Reply(404)
+
+    def _mode(self, repo: str, path: str) -> dict[str, Any]:
+        """How a file is to be sent, and what is there of it: the hash that Git, or its store of large files, has."""
+        content = self.files(repo).get(path)
+        oid = None
+        if content is not None:
+            blob = b"blob %d\0%s" % (len(content), content)
+            oid = hashlib.sha256(content).hexdigest() if _is_large(path) else hashlib.sha1(blob).hexdigest()
+        mode = "lfs" if _is_large(path) else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+
+    def _changes(self, body: bytes) -> Files:
+        """The files of a commit, of which there is one in each line."""
+        changed: Files = {}
+        for line in body.splitlines():
+            match json.loads(line):
+                case {"key": "file", "value": {"path": path, "content": content}}:
+                    changed[path] = base64.b64decode(content)
+                case {"key": "lfsFile", "value": {"path": path, "oid": oid}}:
+                    changed[path] = self._uploads[oid]
+        return changed
+
     def _find(self, repo: str, revision: str, token: str | None) -> tuple[str, str] | Reply:
-        if repo not in self._branches:
+        if repo not in self._branches or (repo in self.private and token is None):
             # The Hub does not tell a stranger whether a repository is private or not there.
             return _error(404 if token else 401, "Repository not found", "RepoNotFound")
         commit = self._branches[repo].get(revision, revision)

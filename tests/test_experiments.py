@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -24,6 +25,38 @@ def clone(with_llm: Clone) -> Clone:
     return with_llm
 
 
+class Team(NamedTuple):
+    """What colleagues share: a bare Git repository and a folder that is their DVC remote."""
+
+    git: str
+    storage: str
+
+
+@pytest.fixture(scope="module")
+def team(with_llm: Clone, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A team whose remote is in a commit: experiments that began before it would not know it."""
+    folder = tmp_path_factory.mktemp("team")
+    made = Team(str(folder / "repository.git"), str(folder / "storage"))
+    with_llm.restore()
+    with_llm.dvc("remote", "add", "--default", "storage", made.storage)
+    with_llm.commit("a remote")
+    return made
+
+
+@pytest.fixture(scope="module")
+def shared(with_llm: Clone, team: Team) -> Team:
+    """The team, with all results of the main branch and the experiment rank8."""
+    with_llm.restore()
+    if "rank8" not in with_llm.dvc("exp", "list"):
+        with_llm.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
+        with_llm.restore()
+    with_llm.git("init", "-q", "--bare", "-b", "main", team.git)
+    with_llm.git("push", "-q", team.git, "HEAD:main")
+    with_llm.dvc("push", "--run-cache")
+    with_llm.dvc("exp", "push", team.git, "rank8")
+    return team
+
+
 METRICS = [path for stage in STAGES.values() for metric in stage.get("metrics", []) for path in metric]
 """The files whose numbers DVC prints."""
 
@@ -33,7 +66,7 @@ def numbers(value: object) -> int:
     return sum(map(numbers, value.values())) if isinstance(value, dict) else 1
 
 
-def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:
+def test_a_changed_rank_is_recorded_and_compared(team: Team, clone: Clone) -> None:
     log = clone.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
     assert stages_run(log) == ["train", "tune_decoding", "infer", "evaluate"]
     changed_files = set(clone.git("diff", "--name-only").split())
@@ -74,6 +107,47 @@ def test_a_changed_rank_is_recorded_and_compared(clone: Clone) -> None:
         assert re.search(r"the best|real|may be chance", lines[name])
         assert re.search(r">0:00:\d\d<", lines[name])
     assert clone.git("status", "--porcelain", "--", "metrics/figures", "models") == ""
+
+
+def test_a_colleague_applies_an_experiment_and_nothing_runs_again(clone: Clone, shared: Team, tmp_path: Path) -> None:
+    """But for the stage whose output no copy of the repository brings along."""
+    colleague = Clone.of(Path(shared.git), tmp_path / "colleague")
+    assert "rank8" in colleague.dvc("exp", "list", "origin")
+    colleague.dvc("exp", "pull", "origin", "rank8")
+    colleague.dvc("exp", "apply", "rank8")
+    lock = colleague.bytes("dvc.lock")
+    assert lock != clone.bytes("dvc.lock")
+    assert json.loads(colleague.bytes("models/adapter/adapter_config.json"))["r"] == 8
+    assert stages_run(colleague.dvc("repro")) == ["find_inputs"]
+    assert colleague.bytes("dvc.lock") == lock
+
+
+def test_a_colleague_gets_what_was_ever_run(shared: Team, tmp_path: Path) -> None:
+    colleague = Clone.of(Path(shared.git), tmp_path / "colleague")
+    colleague.dvc("pull", "--run-cache")
+    assert json.loads(colleague.bytes("models/adapter/adapter_config.json"))["r"] == 4
+    colleague.edit("params.yaml", {"lora": {"r": 8}})
+    log = colleague.dvc("repro", "--pull", "train")
+    assert stages_run(log) == []
+    assert "Stage 'train' is cached - skipping run, checking out outputs" in log
+
+
+def test_artifacts_are_got_by_name_and_by_version(clone: Clone, shared: Team, tmp_path: Path) -> None:
+    lead = Clone.of(Path(shared.git), tmp_path / "lead")
+    for tag in ("adapter@v1.0.0", "submission@v0.1.0"):
+        lead.git("tag", "--annotate", "-m", "handed in", tag)
+    lead.git("push", "-q", "--tags", "origin")
+
+    def get(name: str, *options: str) -> None:
+        lead.dvc("artifacts", "get", shared.git, name, "--out", str(tmp_path / "got"), *options)
+
+    get("submission")
+    assert (tmp_path / "got").read_bytes() == clone.bytes("data/submission.csv")
+    (tmp_path / "got").unlink()
+    get("adapter", "--rev", "v1.0.0")
+    names = ["README.md", "adapter_config.json", "adapter_model.safetensors", "prompt.json"]
+    assert sorted(path.name for path in (tmp_path / "got").iterdir()) == names
+    assert all((tmp_path / "got" / name).read_bytes() == clone.bytes(f"models/adapter/{name}") for name in names)
 
 
 def test_nothing_about_decoding_makes_training_stale(clone: Clone) -> None:

@@ -23,13 +23,18 @@ from tests.clone import ROOT
 
 PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux"}
 RESOLVED = {
+    "aiobotocore": "3.10.0",
     "apache-tvm-ffi": "0.1.11",
+    "dvc-s3": "3.3.0",
+    "dvc-ssh": "4.3.0",
     "flash-attn-4": "4.0.0b36",
     "mistral-common": "1.13.1",
     "numba": "0.65.0",
     "numpy": "2.3.5",
     "nvidia-cutlass-dsl": "4.7.1",
     "quack-kernels": "0.6.5",
+    "s3fs": "2026.9.0",
+    "sshfs": "2026.8.0",
     "tilelang": "0.1.12",
     "torchaudio": "2.11.0",
     "torchvision": "0.28.0",
@@ -50,10 +55,15 @@ VLLM = (
 )
 """What vLLM 0.27.1 to 0.31.0 ask for alike."""
 ASKS: dict[str, tuple[str, ...]] = {
+    "aiobotocore==3.10.0": ("aiohttp<4.0.0,>=3.14.0", "multidict<8.0.0,>=6.0.0", "python-dateutil<3.0.0,>=2.1"),
+    "dvc-s3==3.3.0": ("aiobotocore>=2.5.0", "dvc", "flatten_dict<1,>=0.4.1", "fsspec", "s3fs>=2024.12.0"),
+    "dvc-ssh==4.3.0": ("dvc", "sshfs[bcrypt]>=2023.4.1"),
     "flash-attn-4==4.0.0b36": ("apache-tvm-ffi<0.2,>=0.1.11", "nvidia-cutlass-dsl>=4.6.2", "quack-kernels>=0.5.3"),
     "mistral-common==1.13.1": ("numpy<2.4,>=1.25", "pydantic<3.0,>=2.12", "requests>=2.0.0"),
     "numba==0.65.0": ("numpy<2.5,>=1.22",),
     "quack-kernels==0.6.5": ("apache-tvm-ffi<0.2,>=0.1.6", "nvidia-cutlass-dsl>=4.7"),
+    "s3fs==2026.9.0": ("aiobotocore<4.0.0,>=2.19.0", "aiohttp>=3.9.0", "fsspec<2026.9.1,>=2026.9.0"),
+    "sshfs==2026.8.0": ("asyncssh<3,>=2.11.0", "fsspec>=2021.8.1"),
     "tilelang==0.1.12": ("apache-tvm-ffi<=0.1.11,>=0.1.10", "numpy>=1.23.5", "tqdm>=4.62.3"),
     "torchvision==0.28.0": ("torch==2.13.0",),
     "vllm==0.26.0": ("openai>=2.0.0", "torch==2.11.0", "torchvision==0.26.0", "transformers>=5.5.3"),
@@ -156,12 +166,14 @@ def test_a_plain_editable_installation(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_lock_meets_a_plain_installation_and_the_extras_that_it_holds(requirements: dict[str, list[str]]) -> None:
-    assert set(requirements) == {"", "dev", "flash", "mecab", "vllm"}
+    assert set(requirements) == {"", "dev", "flash", "mecab", "s3", "ssh", "vllm"}
     for extra in ("", "dev", "mecab"):
         assert conflicts(requirements[extra], locked()) == []
 
 
-@pytest.mark.parametrize("extras", [["flash"], ["vllm"], ["vllm", "flash"], ["vllm", "flash", "mecab", "dev"]])
+@pytest.mark.parametrize(
+    "extras", [["s3", "ssh"], ["flash"], ["vllm"], ["vllm", "flash"], ["vllm", "flash", "mecab", "dev"]]
+)
 def test_extras_agree_with_one_another_and_with_the_lock(extras: list[str], requirements: dict[str, list[str]]) -> None:
     asked = [text for extra in extras for text in requirements[extra]]
     assert conflicts(asked, {**locked(), **RESOLVED}) == []

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clone import ROOT, Clone
-from tests.fake_hub import FakeHub
+from tests.fake_hub import TOKEN, FakeHub
+from tests.notebook import shell_commands
 from tests.tiny import build_tiny_checkpoint
 
-RUNNABLE = ("make ", "dvc ", "python ", "source ")
+RUNNABLE = ("make ", "dvc ", "python ", "source ", "git ")
 PAGES = {
     "README.md": "README.ko.md",
     "docs/commands.md": "docs/ko/commands.md",
     "docs/parameters.md": "docs/ko/parameters.md",
-    "docs/teams.md": "docs/ko/teams.md",
     "benchmarks/README.md": "benchmarks/README.ko.md",
+    "docs/teams.md": "docs/ko/teams.md",
 }
 """What a user reads, in the order of reading, and the same in Korean."""
 DRY = ("test", "test-fast", "lint", "bench", "demo", "ablation", "pr-comment", "wheels", "hooks")
@@ -28,6 +29,8 @@ DRY = ("test", "test-fast", "lint", "bench", "demo", "ablation", "pr-comment", "
 These tests are what `make test` runs and go with linting, the benchmarks are for the real model, the demo serves until
 it is stopped, the index is on the network; test_ablation.py, ci/test_forges.py and ci/test_hooks.py run the others.
 """
+NO_SERVER = "dvc remote add --force"
+"""Begins commands that name a remote which is not there: they are run, and taken back."""
 WORDS = 1300
 """The longest README, code included."""
 
@@ -57,6 +60,9 @@ def clone(with_llm: Clone) -> Iterator[Clone]:
         (with_llm.folder / f"data/raw/{split}.csv").write_bytes(with_llm.bytes(f"data/sample/{split}.csv"))
     own = with_llm.folder / "dialogue.txt"
     own.write_text("#Person1#: 몇 시에 와?\n#Person2#: 세 시.\n", encoding="utf-8")
+    origin = with_llm.folder.parent / "origin.git"
+    with_llm.git("init", "-q", "--bare", "-b", "main", str(origin))
+    with_llm.git("remote", "add", "origin", str(origin))
     yield with_llm
     own.unlink(missing_ok=True)
 
@@ -105,6 +111,18 @@ def test_make_alone_lists_what_there_is_to_make() -> None:
     assert len(listed.splitlines()) == len(targets.split())
 
 
+def run(command: str, clone: Clone, hub: FakeHub) -> None:
+    """Run a command with the Hub on loopback, where its large files go to the older of its two stores."""
+    clone.run(
+        *("bash", "-c", command),
+        HF_ENDPOINT=hub.endpoint,
+        HF_HOME=str(clone.folder.parent / "hub"),
+        HF_HUB_DISABLE_XET="1",
+        HF_HUB_OFFLINE="0",
+        HF_TOKEN=TOKEN,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands(*PAGES, "CONTRIBUTING.md"))
 def test_command(command: str, clone: Clone, hub: FakeHub) -> None:
@@ -113,10 +131,25 @@ def test_command(command: str, clone: Clone, hub: FakeHub) -> None:
     if command.startswith(("dvc exp run -S", "dvc repro")):
         # The one before may have left its parameters; the comparisons after the first are with what it left.
         clone.restore()
-    clone.run(
-        "bash", "-c", command, HF_ENDPOINT=hub.endpoint, HF_HOME=str(clone.folder.parent / "hub"), HF_HUB_OFFLINE="0"
-    )
+    if command.startswith(NO_SERVER):
+        command = f"cp .dvc/config kept && {command}; status=$?; mv kept .dvc/config; exit $status"
+    run(command, clone, hub)
     if command.startswith("python -m stages.recipe "):
         clone.restore()  # it chooses the real model
     if command == "dvc queue start":
         assert "Failed" not in clone.wait_for_queue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", dict.fromkeys(shell_commands()))
+def test_command_of_the_notebook(command: str, clone: Clone, hub: FakeHub) -> None:
+    """Most of them have run before, so that little is left to do; a clone is made beside, and nothing is installed."""
+    if command.startswith("git clone"):
+        command = command.format(REPOSITORY=clone.folder).replace("dialogue-summary", "../from-the-notebook")
+    if command.startswith("pip install"):
+        command += " --dry-run --no-index"
+    if command.startswith(("dvc exp run -S", "dvc repro")):
+        clone.restore()
+    run(command, clone, hub)
+    if command.startswith("python -m stages.recipe "):
+        clone.restore()

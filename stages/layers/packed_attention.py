@@ -225,7 +225,12 @@ def _attend_row(query: Tensor, key: Tensor, value: Tensor, kind: _Kind) -> Tenso
     places = torch.arange(key.shape[1], device=query.device)
     distance = places[-query.shape[1] :, None] - places
     hidden = (distance < 0) | (distance >= (kind.window or len(places)))
-    scores = (query @ key.transpose(1, 2)) * (size**-0.5 if kind.scaling is None else kind.scaling)
+    scale = size**-0.5 if kind.scaling is None else kind.scaling
+    if query.dtype is torch.float16:
+        # Scaled first: products of large keys, such as Qwen 2's, are above the largest number of float16.
+        scores = (query * scale) @ key.transpose(1, 2)
+    else:
+        scores = (query @ key.transpose(1, 2)) * scale
     if kind.softcap is not None:
         scores = (scores / kind.softcap).tanh() * kind.softcap
     scores = scores.float().masked_fill(hidden, -math.inf)

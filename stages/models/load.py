@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as library_logging
@@ -40,8 +41,8 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
     library_logging.disable_progress_bar()
     refuse_unknown(folder, f"{manifest}: {base['name']}")
     refuse_other_settings(folder, quantization, base["name"])
-    dtype = compute_dtype(quantization.compute_dtype)
     config, wrapped = text_config(folder)
+    dtype = compute_dtype(quantization.compute_dtype, config)
     if hasattr(config, "output_router_logits"):
         config.output_router_logits = False  # only to train a router, which is frozen
     as_stored = stored(folder)
@@ -105,25 +106,34 @@ def load_for_generation(manifest: Path, adapter: Path | None, quantization: Quan
     return model
 
 
-def compute_dtype(name: str) -> torch.dtype:
-    """The dtype that `quantization.compute_dtype` names.
+def compute_dtype(name: str, config: PreTrainedConfig) -> torch.dtype:
+    """The dtype that `quantization.compute_dtype` names for a model of this configuration.
 
     auto is bfloat16 where the device computes in it, else float16 on a GPU and float32 on a CPU: without instructions
-    for bfloat16, as most laptops are, a CPU takes 200 times as long for a product in it as for one in float32.
+    for bfloat16, as most laptops are, a CPU takes 200 times as long for a product in it as for one in float32. NVIDIA's
+    GPUs before Ampere, such as a T4, have no bfloat16; families that float16 cannot hold are computed in float32 there.
 
     Raises:
-        UserError: float16 without a GPU.
+        UserError: float16 without a GPU, or for such a family.
     """
+    float16 = family_of(config).float16
     if name == "float16" and not torch.cuda.is_available():
         raise UserError(
             "params.yaml: quantization.compute_dtype = 'float16': needs a GPU; allowed: auto, bfloat16, float32"
         )
+    if name == "float16" and not float16:
+        raise UserError(
+            f"params.yaml: quantization.compute_dtype = 'float16': {config.model_type} reaches numbers that float16 "
+            "cannot hold; allowed: auto, bfloat16, float32"
+        )
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    if not torch.cuda.is_available():
+        return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16 if float16 else torch.float32
 
 
 def cpu_has_bfloat16() -> bool:

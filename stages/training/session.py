@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallbac
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Params
-from stages.models.load import compute_dtype, has_fp8, load_base
+from stages.models.load import has_fp8, load_base
 from stages.models.quantizers import quantizes
 from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
@@ -70,8 +70,8 @@ def refuse_what_cannot_run(params: Params) -> None:
 
 def load_trainable_base(params: Params) -> Base:
     """The base model of models/base.json, its weights dequantized where memory allows."""
-    rate = matrix_rate("cuda" if torch.cuda.is_available() else "cpu", compute_dtype(params.quantization.compute_dtype))
     model = load_base(paths.MANIFEST, params.quantization)
+    rate = matrix_rate(model.device.type, model.dtype)
     weights = model.num_parameters()
     memory = budget(params.train.memory)
     dequantized = (
@@ -104,7 +104,7 @@ def build_trainer(
     schedule = make_schedule(len(data.rows), params.train)
     trainer = SummaryTrainer(
         model=base.model,
-        args=sft_config(params, run, schedule.eval_steps),
+        args=sft_config(params, run, schedule.eval_steps, base.model.dtype),
         train_dataset=as_dataset(data.rows),
         eval_dataset=as_dataset(data.dev_rows),
         processing_class=data.builder.tokenizer,

@@ -12,7 +12,6 @@ from trl import SFTConfig
 from stages.core.params import Params
 from stages.layers.lora_linear import use_lora_linear
 from stages.models.adapter_files import rank_pattern, target_modules
-from stages.models.load import compute_dtype
 
 
 def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
@@ -33,8 +32,8 @@ def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def sft_config(params: Params, run: Path, eval_steps: int) -> SFTConfig:
-    """TRL's settings for this run."""
+def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype) -> SFTConfig:
+    """TRL's settings for this run; `dtype` is the one that the base model computes in."""
     train = params.train
     return SFTConfig(
         output_dir=str(run),
@@ -53,7 +52,7 @@ def sft_config(params: Params, run: Path, eval_steps: int) -> SFTConfig:
         # The base is loaded in its compute dtype and PEFT casts at the adapter, so autocast has nothing to add;
         # float16 needs it for loss scaling.
         bf16=False,
-        fp16=compute_dtype(params.quantization.compute_dtype) is torch.float16,
+        fp16=dtype is torch.float16,
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps",

@@ -78,7 +78,7 @@ def make_trainer(manifest: Path, folder: Path, **train: Any) -> SummaryTrainer:
     lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
     trainer = SummaryTrainer(
         model=load_base(manifest, FLOAT32),
-        args=sft_config(params, folder, eval_steps=1),
+        args=sft_config(params, folder, eval_steps=1, dtype=torch.float32),
         train_dataset=as_dataset(rows()),
         eval_dataset=as_dataset(rows()[:2]),
         processing_class=load_tokenizer(manifest),

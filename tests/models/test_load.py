@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bitsandbytes as bnb
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel, set_seed
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    Glm4Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    set_seed,
+)
 
 from stages.core.errors import UserError
 from stages.core.params import Quantization
@@ -17,6 +26,7 @@ from stages.models.load import compute_dtype, cpu_has_bfloat16, load_base, load_
 from stages.models.tokenizer import load_tokenizer
 
 IDS = torch.arange(3, 43).view(2, 20)
+LLAMA = LlamaConfig()
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about the CPU")
 
@@ -74,8 +84,8 @@ def test_the_base_is_quantized_as_the_parameters_say(tiny_manifest: Path) -> Non
         assert isinstance(module, bnb.nn.Linear4bit)
         assert module.weight.quant_type == "fp4"
         assert not module.weight.quant_state.nested
-        assert module.compute_dtype == compute_dtype("auto")
-    assert model.get_output_embeddings().weight.dtype == compute_dtype("auto")
+        assert module.compute_dtype == compute_dtype("auto", LLAMA)
+    assert model.get_output_embeddings().weight.dtype == compute_dtype("auto", LLAMA)
     nested = load_base(tiny_manifest, quantization())
     assert all(module.weight.quant_state.nested for module in linear_layers(nested).values())
 
@@ -94,13 +104,39 @@ def test_an_evaluation_leaves_the_4_bit_weights_as_they_are(tiny_manifest: Path)
 
 @needs_no_gpu
 def test_compute_dtype_on_the_cpu() -> None:
-    assert compute_dtype("auto") == (torch.bfloat16 if cpu_has_bfloat16() else torch.float32)
-    assert compute_dtype("bfloat16") == torch.bfloat16
-    assert compute_dtype("float32") == torch.float32
+    assert compute_dtype("auto", LLAMA) == (torch.bfloat16 if cpu_has_bfloat16() else torch.float32)
+    assert compute_dtype("bfloat16", LLAMA) == torch.bfloat16
+    assert compute_dtype("float32", LLAMA) == torch.float32
     with pytest.raises(UserError) as error:
-        compute_dtype("float16")
+        compute_dtype("float16", LLAMA)
     assert str(error.value) == (
         "params.yaml: quantization.compute_dtype = 'float16': needs a GPU; allowed: auto, bfloat16, float32"
+    )
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(), Gemma3TextConfig()], ids=lambda config: config.model_type)
+def test_compute_dtype_on_a_gpu_with_bfloat16(
+    config: PreTrainedConfig, t4: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=8, minor=9))
+    assert compute_dtype("auto", config) == torch.bfloat16
+
+
+def test_compute_dtype_on_a_gpu_without_bfloat16(t4: None) -> None:
+    assert compute_dtype("auto", LLAMA) == compute_dtype("float16", LLAMA) == torch.float16
+    assert compute_dtype("bfloat16", LLAMA) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "config", [Gemma2Config(), Gemma3TextConfig(), Glm4Config()], ids=lambda config: config.model_type
+)
+def test_what_float16_cannot_hold_is_computed_in_float32(config: PreTrainedConfig, t4: None) -> None:
+    assert compute_dtype("auto", config) == torch.float32
+    with pytest.raises(UserError) as error:
+        compute_dtype("float16", config)
+    assert str(error.value) == (
+        f"params.yaml: quantization.compute_dtype = 'float16': {config.model_type} reaches numbers that float16 cannot "
+        "hold; allowed: auto, bfloat16, float32"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, TrainerCallback, set_seed
@@ -19,7 +20,7 @@ from stages.layers.packed_attention import PACKED, PADDED, use_attention
 from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.load import load_base
 from stages.training.chunked_loss import token_losses
-from stages.training.memory_plan import MemoryPlan
+from stages.training.memory_plan import MemoryPlan, trainable
 from stages.training.objectives import CROSS_ENTROPY, Objective
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import sft_config
@@ -80,7 +81,7 @@ def make_trainer(
     settings = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "init_lora_weights": False}
     trainer = SummaryTrainer(
         model=model,
-        args=sft_config(params(**train), folder, int(train.get("eval_steps", 21))),
+        args=sft_config(params(**train), folder, int(train.get("eval_steps", 21)), torch.float32),
         train_dataset=as_dataset(rows()),
         eval_dataset=as_dataset(rows()[:5]),
         peft_config=use_lora_linear(LoraConfig(**settings | (lora or {}))),
@@ -345,3 +346,46 @@ def test_training_that_starts_with_a_loss_that_is_no_number_stops(
     # An earlier evaluation has left weights worth keeping.
     trainer.state.best_global_step = 12
     assert math.isnan(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize(("dtype", "scaled"), [("float16", True), ("bfloat16", False), ("float32", False)])
+def test_losses_are_scaled_in_float16_alone(dtype: str, scaled: bool, tmp_path: Path) -> None:
+    settings = sft_config(params(), tmp_path, 1, getattr(torch, dtype))
+    assert (settings.fp16, settings.bf16) == (scaled, False)
+
+
+def test_float16_teaches_what_float32_does_and_a_step_that_overflows_nothing(
+    load: Callable[..., PreTrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU without bfloat16; accelerate scales no losses on a CPU, so it is told to."""
+    settings: dict[str, Any] = {
+        "learning_rate": 5e-3,
+        "epochs": 8,
+        "eval_steps": 2,
+        "warmup_ratio": 0.0,
+        "batch_size": 8,
+    }
+    exact = make_trainer(load(nf4=True), tmp_path / "exact", **settings)
+    exact.train()
+    monkeypatch.setattr("stages.models.load.compute_dtype", lambda name, config: torch.float16)
+    monkeypatch.setitem(AcceleratorState._shared_state, "_mixed_precision", "fp16")
+
+    def losses(scale: float) -> list[float]:
+        model = load(nf4=True)
+        assert model.dtype is torch.float16
+        trainer = make_trainer(model, tmp_path / "float16", **settings)
+        assert {weight.dtype for weight in trainable(trainer.model)} == {torch.float32}
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.accelerator.native_amp = True
+        trainer.train()
+        assert all(weight.isfinite().all() for weight in trainable(trainer.model))
+        return dev_losses(trainer)
+
+    # At the scale that training begins with on a GPU; 256 times it is too much, until enough steps were skipped.
+    assert losses(2.0**16) == pytest.approx(dev_losses(exact), abs=0.02)
+    too_much = losses(2.0**24)
+    assert too_much[0] == too_much[1] > too_much[-1] + 0.05
+
+
+def dev_losses(trainer: SummaryTrainer) -> list[float]:
+    return [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
