@@ -96,9 +96,8 @@ class Clone:
 
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a user with the environment activated would."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(**env), capture_output=True, text=True, timeout=900
-        )
+        environment = self.environment(preloaded=True, **env)
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done
 

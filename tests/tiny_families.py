@@ -56,6 +56,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": VOCABULARY,
     },
+    "gemma4_unified_text": {**WINDOW, "final_logit_softcapping": 4.0, "global_head_dim": 16},
     "ministral": WINDOW,
     "ministral3": {
         "rope_parameters": {
@@ -89,10 +90,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 """What each family's configuration has beside `SHAPE`."""
-WRAPPED = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "mistral3": "ministral3", "qwen3_5": "qwen3_5_text"}
+WRAPPED = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
+    "mistral3": "ministral3",
+    "qwen3_5": "qwen3_5_text",
+}
 TOWERS = {
     "gemma3": "siglip_vision_model",
     "gemma4": "gemma4_vision",
+    "gemma4_unified": "gemma4_unified_vision",
     "mistral3": "pixtral",
     "qwen3_5": "qwen3_5_vision",
 }
@@ -107,6 +115,8 @@ VISION: dict[str, Any] = {
     "out_hidden_size": 32,
     "image_size": 28,
     "patch_size": 14,
+    "mm_embed_dim": 16,
+    "mm_posemb_size": 8,
 }
 
 

@@ -50,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(attention="eager", float16=False),
     "gemma3_text": Family(wrappers=("gemma3",), float16=False),
     "gemma4_text": Family(wrappers=("gemma4",), float16=False),
+    "gemma4_unified_text": Family(wrappers=("gemma4_unified",), float16=False),
     "ministral": Family(),
     "ministral3": Family(wrappers=("mistral3",)),
     "exaone4": Family(),
