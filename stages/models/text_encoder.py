@@ -26,6 +26,8 @@ _MARKUP = re.compile(r"[<\[{(◁].*[>\]})▷]", re.DOTALL)
 # Two characters that Unicode keeps out of texts.
 _QUOTE = "\ufdd0"
 _ALIAS = "\ufdd1"
+WITHOUT_THINKING = {"enable_thinking": False, "skip_reasoning": True}
+"""What templates call it: Qwen 3 and EXAONE 4 the first, HyperCLOVA X Think the second; others ignore both."""
 _IMPOSSIBLE = str.maketrans(dict.fromkeys(_QUOTE + _ALIAS, "\ufffd"))
 
 
@@ -113,10 +115,9 @@ class TextEncoder:
         return with_date(template, date)
 
     def _render(self, messages: list[dict[str, str]], template: str) -> str:
-        # `enable_thinking` is read by Qwen 3's template and ignored by the others.
         try:
             text: str = self.tokenizer.apply_chat_template(
-                messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
+                messages, chat_template=template, add_generation_prompt=True, tokenize=False, **WITHOUT_THINKING
             )
         except Exception as error:  # a template is a program, and fails by errors of Python too
             raise UserError(

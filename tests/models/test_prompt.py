@@ -43,6 +43,10 @@ QWEN = (
     "{% if add_generation_prompt %}<im>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+THINK = (
+    "{% for m in messages %}<im>{{ m.role }}\n{{ m.content }}<stop>\n{% endfor %}"
+    "{% if add_generation_prompt %}<im>assistant{{ '' if skip_reasoning else '/think' }}\n{% endif %}"
+)
 
 
 def byte_tokenizer(
@@ -150,10 +154,11 @@ def test_a_prompt_does_not_end_where_the_tokenizer_closes_each_text() -> None:
     assert EOS not in ids
 
 
-def test_qwen_is_told_not_to_think() -> None:
-    builder = PromptBuilder(byte_tokenizer(QWEN), settings("chat", stop="<stop>"))
+@pytest.mark.parametrize(("template", "end"), [(QWEN, "<think>\n\n</think>\n\n"), (THINK, "")])
+def test_a_model_is_told_not_to_think(template: str, end: str) -> None:
+    builder = PromptBuilder(byte_tokenizer(template), settings("chat", stop="<stop>"))
     assert builder.tokenizer.decode(builder.prompt_ids("#Person1#: 안녕")) == (
-        "<im>user\n요약하세요.\n\n#Person1#: 안녕<stop>\n<im>assistant\n<think>\n\n</think>\n\n"
+        f"<im>user\n요약하세요.\n\n#Person1#: 안녕<stop>\n<im>assistant\n{end}"
     )
 
 
