@@ -15,6 +15,7 @@ from stages.core.errors import run_stage
 from stages.core.files import read_json, remove, replacing, write_json, write_text
 from stages.core.fingerprint import stage_sources
 from stages.core.params import load_params
+from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
 from stages.models.adapter_files import save_adapter
 from stages.models.model_card import Training, model_card
@@ -80,6 +81,7 @@ def main() -> None:
         write_text(adapter / "README.md", model_card(manifest, training))
     if base.speed.steps:
         write_json(paths.SPEED, base.speed.report())
+        keep_speed()
         logger.info(
             "%s; the rate is %.2f TFLOP/s, and a token takes 4 FLOP for each of %s weights",
             *(base.speed.describe(), base.rate / 1e12, f"{base.speed.weights:,}"),

@@ -172,12 +172,7 @@ def keep(folder: Path, seconds_per_step: float) -> None:
     (folder / paths.TRAINING_LOG / LOSSES).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / paths.TRAIN_METRICS / LOSSES, folder / paths.TRAINING_LOG / LOSSES)
     (folder / paths.SPEED).write_text(json.dumps({"seconds_per_step": seconds_per_step}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_STAGE", "infer")
-        keep_speed()
-        assert not paths.speeds_folder().exists()
-        patch.setenv("DVC_STAGE", "train")
-        keep_speed()
+    keep_speed()
     (folder / paths.SPEED).unlink()
 
 

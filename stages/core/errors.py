@@ -10,8 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-from stages.core.training_speeds import keep_speed
-
 REMEDIES = {
     errno.ENOSPC: "free some space and run it again",
     errno.EDQUOT: "free some of your quota and run it again",
@@ -75,7 +73,6 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
         sys.stdout.flush()
-        keep_speed()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

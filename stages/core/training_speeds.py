@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +20,10 @@ LOSSES = Path("plots/metrics/train/loss.tsv")
 
 
 def keep_speed() -> None:
-    """Keep what the training that has just ended in this process measured; other stages have nothing to keep.
+    """Keep what the training that has just ended measured.
 
     A training is not to fail for it: where it cannot be written, it is not kept.
     """
-    if os.environ.get("DVC_STAGE") != "train" or not paths.SPEED.is_file():
-        return
     with suppress(OSError):
         target = _file((paths.TRAINING_LOG / LOSSES).read_bytes())
         target.parent.mkdir(parents=True, exist_ok=True)
