@@ -2,6 +2,8 @@
 .PHONY: help repro experiments leaderboard pr-comment test test-fast lint wheels hooks demo bench ablation setup
 .DEFAULT_GOAL := help
 
+# Not make's own shell: with that one, make 3.81 of macOS looks commands up before the PATH below holds.
+SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SETUP := .venv/.installed
 BASE ?= main

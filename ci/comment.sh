@@ -35,7 +35,9 @@ comment() {
     echo
     echo '```text'
     # Runs on other tables cannot be paired: then the line that says so is the answer.
-    python -m stages.compare "$base" workspace 2>&1 || true
+    local paired
+    paired=$(python -m stages.compare "$base" workspace 2>&1) || paired=${paired##*$'\n'}
+    echo "$paired"
     echo '```'
     if ! git diff --quiet "$base" -- metrics/train/machine.json; then
         echo

@@ -2,8 +2,9 @@
 
     python ci/gitlab_comment.py pull_request/comment.md
 
-Python's own library is all that it needs. GitLab sets CI_API_V4_URL, CI_PROJECT_ID and CI_MERGE_REQUEST_IID; the token
-in GITLAB_TOKEN needs the scope `api`. The comment that is there is the token's own with the same first line.
+Python's own library is all that it needs. GitLab sets CI_API_V4_URL, CI_MERGE_REQUEST_PROJECT_ID and
+CI_MERGE_REQUEST_IID; the token in GITLAB_TOKEN needs the scope `api`. The comment that is there is the token's own with
+the same first line.
 API: https://docs.gitlab.com/api/notes/#merge-requests
 """
 
@@ -45,7 +46,7 @@ def notes(path: str) -> Iterator[dict[str, Any]]:
 
 def write_comment(body: str) -> None:
     """Put the comment on the merge request, in the place of the last one with its first line."""
-    project, merge_request = os.environ["CI_PROJECT_ID"], os.environ["CI_MERGE_REQUEST_IID"]
+    project, merge_request = os.environ["CI_MERGE_REQUEST_PROJECT_ID"], os.environ["CI_MERGE_REQUEST_IID"]
     path = f"projects/{project}/merge_requests/{merge_request}/notes"
     me = ask("GET", "user")["id"]
     heading = body.partition("\n")[0]

@@ -109,24 +109,25 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def test_the_comment_shows_what_changed(clone: Clone) -> None:
     before = json.loads(clone.git("show", "main:metrics/eval/metrics.json"))["dev"]["morpheme"]["final"]
     rank = YAML(typ="safe").load(clone.git("show", "main:params.yaml"))["lora"]["r"]
-    run(clone, GITLAB["sample"]["script"][1:], BASE="main", CI_JOB_URL="https://forge.invalid/jobs/1")
+    variables = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": "main", "CI_JOB_URL": "https://forge.invalid/jobs/1"}
+    run(clone, GITLAB["sample"]["script"][1:], BASE="target", **variables)
     text = clone.bytes("pull_request/comment.md").decode()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows == [
-        ["Path", "Param", "main", "workspace"],
+        ["Path", "Param", "target", "workspace"],
         *[row for row in rows if set("".join(row)) == {"-"}][:1],
         ["params.yaml", "lora.r", str(rank), "8"],
-        ["Metric", "main", "workspace", "Change"],
+        ["Metric", "target", "workspace", "Change"],
         *[row for row in rows if set("".join(row)) == {"-"}][1:],
         ["dev.morpheme.final", f"{before:g}", f"{before + 1:g}", "1.0"],
     ]
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "## The sample run beside `main`",
+        "## The sample run beside `target`",
         "### Parameters",
         "### Scores",
     ]
     # The scores of the rows did not change, and by them runs are compared.
-    assert text.count("  1.0000  may be chance") == 4
+    assert text.count("  1.0000  may be chance") == 6
     assert text.endswith(
         "\nThe two ran on different kinds of machine. Rounding alone moves scores between them.\n\n"
         "[Plots](https://forge.invalid/jobs/1/artifacts/browse/pull_request): open index.html.\n"
@@ -156,9 +157,9 @@ def test_an_unknown_base_is_one_line_and_leaves_the_comment_alone(clone: Clone) 
 def test_githubs_scripts(finished: Clone, tmp_path: Path) -> None:
     """The sample's, then the comment's, where a program that writes down its arguments stands for `gh`."""
     summary = tmp_path / "summary.md"
-    finished.git("update-ref", "refs/remotes/origin/main", "main")
-    run(finished, scripts(PULL_REQUEST["jobs"]["sample"]), BASE="origin/main", GITHUB_STEP_SUMMARY=str(summary))
-    finished.git("update-ref", "-d", "refs/remotes/origin/main")
+    run(finished, scripts(PULL_REQUEST["jobs"]["sample"]), BASE="target", GITHUB_STEP_SUMMARY=str(summary))
+    assert finished.git("rev-parse", "target") == finished.git("rev-parse", "HEAD^1")
+    finished.git("branch", "-q", "-D", "target")
     assert summary.read_text(encoding="utf-8") == finished.bytes("pull_request/comment.md").decode()
     gh = tmp_path / "gh"
     gh.write_text('#!/bin/sh\necho "$@"\ncat comment.md\n', encoding="utf-8")
@@ -176,7 +177,7 @@ def test_githubs_scripts(finished: Clone, tmp_path: Path) -> None:
     )
     arguments, *text = done.stdout.splitlines()
     assert arguments == "pr comment 7 --edit-last --create-if-none --body-file comment.md"
-    assert text[0] == "## The sample run beside `origin/main`"
+    assert text[0] == "## The sample run beside `target`"
     assert text[-1] == "[Plots](https://forge.invalid/artifacts/1): unpack the download and open index.html."
 
 
@@ -241,7 +242,7 @@ def comment(server: FakeGitLab, folder: Path, body: str, token: str = KEY) -> su
     return subprocess.run(
         ["bash", "-e", "-c", script.replace("ci/", f"{ROOT}/ci/").replace("python ", f"{sys.executable} ")],
         cwd=folder,
-        env={**variables, "CI_PROJECT_ID": "3", "CI_MERGE_REQUEST_IID": "7"},
+        env={**variables, "CI_MERGE_REQUEST_PROJECT_ID": "3", "CI_MERGE_REQUEST_IID": "7"},
         capture_output=True,
         text=True,
     )

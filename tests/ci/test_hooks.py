@@ -49,7 +49,9 @@ def test_dvc_pushes_with_git_and_follows_a_branch(clone: Clone, tmp_path: Path) 
     clone.git("switch", "-q", "one")
     assert note.read_text(encoding="utf-8") == "first"
     clone.git("push", "-q", "origin", "one")  # there is no remote of DVC's yet
-    clone.dvc("remote", "add", "--default", "store", str(tmp_path))
+    clone.dvc("remote", "add", "store", str(tmp_path))
+    clone.git("push", "-q", "origin", "one")  # there is none by default
+    clone.dvc("remote", "default", "store")
     clone.commit("a remote")
     clone.git("push", "-q", "origin", "one")
     assert [path.read_text(encoding="utf-8") for path in tmp_path.glob("files/md5/*/*")] == ["first"]
