@@ -3,12 +3,16 @@
     python -m stages.find_inputs
 
 `dvc exp run --queue` and `--temp` run in a copy that has only what Git tracks. There, files of the user's own are
-linked to from where the stages after this one read them, so that DVC hashes them as it does in the repository. The
-output is always the same, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
+linked to from where the stages after this one read them, so that DVC hashes them as it does in the repository. Git is
+told to overlook the links: DVC would commit them with the experiment, and applying it would put them in the files'
+place. The output is always the same, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage
+first.
 """
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 from stages.core import paths
@@ -17,6 +21,7 @@ from stages.core.files import write_text
 from stages.core.params import load_params
 
 SPLITS = ("train", "dev", "test")
+_PATTERN = re.compile(r"[\\*?\[\]]| $")  # what means something to Git in a list of paths to ignore
 
 
 def find(path: Path, root: Path, remedy: str) -> None:
@@ -31,7 +36,22 @@ def find(path: Path, root: Path, remedy: str) -> None:
     if not original.is_file():
         raise UserError(f"{path}: not found; {remedy}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    overlook(path)
     path.symlink_to(original)
+
+
+def overlook(path: Path) -> None:
+    """Have the copy's Git, which is its own, take a path for ignored; one outside of the copy it never sees."""
+    asked = ["git", "rev-parse", "--show-toplevel", "--git-path", "info/exclude"]
+    answer = subprocess.run(asked, capture_output=True, text=True)
+    if answer.returncode:
+        return
+    top, exclude = map(Path, answer.stdout.splitlines())
+    place = path.parent.resolve() / path.name
+    if place.is_relative_to(top):
+        exclude.parent.mkdir(parents=True, exist_ok=True)
+        with exclude.open("a", encoding="utf-8") as file:
+            file.write("/" + _PATTERN.sub(r"\\\g<0>", place.relative_to(top).as_posix()) + "\n")
 
 
 def main() -> None:

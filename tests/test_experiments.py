@@ -238,18 +238,20 @@ def test_copies_of_the_repository_find_the_users_own_files(tmp_path: Path) -> No
     own = clone.folder / "data/raw"
     for split in ("train", "dev", "test"):
         shutil.copy(clone.folder / f"data/sample/{split}.csv", own)
-    shutil.copy(clone.folder / "data/rules/denoise.csv", own / "my_rules.csv")
+    rules = clone.folder / "data/rules/mine.csv"  # a place that Git does not ignore
+    shutil.copy(clone.folder / "data/rules/denoise.csv", rules)
     shutil.move(clone.folder / CHECKPOINT, own / "checkpoint")
     clone.edit("models.yaml", {"tiny": {"path": "data/raw/checkpoint"}})
-    settings = ["-S", "data.source=data/raw", "-S", "clean.rules=data/raw/my_rules.csv"]
+    settings = ["-S", "data.source=data/raw", "-S", "clean.rules=data/rules/mine.csv"]
     log = clone.dvc("exp", "run", "--temp", "-n", "first", *settings, "clean", "fetch_model")
     assert sorted(stages_run(log)) == ["clean", "fetch_model", "find_inputs", "ingest"]
     assert "data/raw/train.csv: 12 of 80 rows kept" in log
-    assert "rules from data/raw/my_rules.csv" in log
+    assert "rules from data/rules/mine.csv" in log
 
     [first] = [ref for ref in clone.git("for-each-ref", "--format=%(refname)", "refs/exps").split() if "/first" in ref]
     tracked = clone.git("ls-tree", "-r", "--name-only", first).split()
     assert [name for name in tracked if name.startswith("data/raw/")] == ["data/raw/.gitkeep"]
+    assert not [line for line in clone.git("ls-tree", "-r", first).splitlines() if line.startswith("120000")]
 
     clone.git("checkout", first, "--", ".")
     dev = (own / "dev.csv").read_text(encoding="utf-8")
@@ -263,4 +265,5 @@ def test_copies_of_the_repository_find_the_users_own_files(tmp_path: Path) -> No
     assert "clean" not in stages_run(log)  # whose rows are the same
     assert "data/raw/dev.csv: 12 of 17 rows kept" in log
     clone.dvc("exp", "apply", "second")
+    assert rules.is_file() and not rules.is_symlink()
     assert len(clone.bytes("data/submission.csv").splitlines()) == 1 + 12

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_the_users_files_are_read_where_they_are(copy: Path) -> None:
     assert Path("rules/own.csv").read_text() == "own rules"
     write(copy.parents[3] / "data/raw/dev.csv", "changed")
     assert Path("data/raw/dev.csv").read_text() == "changed"
+
+
+def test_git_overlooks_the_links(copy: Path) -> None:
+    """DVC would commit them with the experiment, and put them in the files' place where it is applied."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "."], check=True)
+    rules = r"rules/own [*] \ file.csv"
+    write(copy.parents[3] / rules, "own rules")
+    configure(data={"source": "data/raw"}, clean={"rules": rules})
+    main()
+    status = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
+    assert [line for line in status.stdout.splitlines() if line.startswith("??")] == ["?? data/.found"]
+    assert Path(rules).read_text() == "own rules"
 
 
 def test_a_folder_beside_the_repository(copy: Path) -> None:
