@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import re
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,6 +63,8 @@ def disk_failure(error: BaseException, target: str) -> str | None:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main` with logging set up; a UserError or a full disk becomes one line and exit code 1.
 
+    Where a pipe closes, as that of `| head` does, it ends without a word, and with the exit code that a shell reads
+    from other tools.
     What libraries say to those who program with them stays unsaid, unless Python's `-W` or PYTHONWARNINGS ask for it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
@@ -71,12 +75,20 @@ def run_stage(main: Callable[[], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
-        main()
+        try:
+            main()
+        except SystemExit:  # argparse's, after --help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        _forget_output()
         raise SystemExit(1) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _pipe_is_closed():
+            _forget_output()
+            raise SystemExit(128 + signal.SIGPIPE) from None
         line = disk_failure(error, "output")
         if line is None:
             raise
@@ -91,9 +103,21 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _pipe_is_closed() -> bool:
+    """Whether nobody reads standard output or standard error any more.
+
+    Other pipes break too, those to a worker or a server, and that is no end to keep quiet about.
+    """
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
 def _forget_output() -> None:
-    """Let what standard output could not take go, which Python would try to write once more when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Let what standard output and error could not take go, which Python would try to write again when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -26,6 +26,7 @@ MENDED = {
     "header_blanks": "names in the header without the blanks around them",
     "repeated_headers": "rows that repeat the header left out",
     "blank_rows": "rows without text left out",
+    "end_marks": "end-of-file marks (Ctrl-Z) left out",
     "blank_cells": "rows without the empty cells behind the last column, or with those that lacked",
     "decomposed_texts": "texts of decomposed characters, as macOS writes Hangul, composed",
     "large_cells": "cells of more than 131,072 characters kept, which may be a quotation mark that closes too late",
@@ -38,7 +39,11 @@ LARGEST = 10_000_000
 """Characters of a cell, so that a quotation mark that is never closed does not take a whole file into memory."""
 
 _BOM = "\ufeff"
-_INVISIBLE = _BOM + "\u200b\u2060"
+_INVISIBLE = _BOM + "\u200b\u200c\u200d\u2060"
+_VISIBLE = re.compile(rf"[^\s{_INVISIBLE}]")
+_END = "\x1a"
+_CELL_START = re.compile(r'(^|,)[^\S\r\n]*("[^"]*(?:""[^"]*)*("?))?')
+"""Where a cell begins, the blanks in front of it, and all of it if it is quoted, with its last quotation mark."""
 _BLANK_BEFORE_COMMA = re.compile(r'"[^\S\r\n]+(?:,|\r?$)')
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -84,6 +89,11 @@ def open_rows(path: Path, *, missing: str) -> CsvRows:
     return CsvRows(path, header, rows, mended)
 
 
+def has_text(cell: str) -> bool:
+    """Whether there is more in a cell than blanks and characters that nobody sees."""
+    return _VISIBLE.search(cell) is not None
+
+
 def row_name(fname: str, line: int) -> str:
     """A row as part of an error message."""
     return f"row {shown(fname)} (line {line})" if fname.strip() else f"line {line}"
@@ -103,6 +113,9 @@ class _Lines:
         self.number = 0
         self.last = ""
         self.starts_row = True
+        self.blanks = False
+        """Whether the blanks in front of a cell are no part of it."""
+        self._within = False
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -113,13 +126,26 @@ class _Lines:
         self.last = line
         if "\0" in line:
             raise _nul(self._path, self.number)
+        if line.endswith(_END):  # and so without a line end: the last one
+            self._mended["end_marks"] += 1
+            line = line.rstrip(_END)
+            if not line:
+                raise StopIteration
         if self.starts_row:
-            self.starts_row = False
+            self.starts_row = self._within = False
             bare = line.lstrip(_BOM)
             # One at the start of a file is how it says that it is UTF-8.
             self._mended["byte_order_marks"] += max(len(line) - len(bare) - (self.number == 1), 0)
-            return bare
-        return line
+            line = bare
+        return self._without_blanks(line) if self.blanks else line
+
+    def _without_blanks(self, line: str) -> str:
+        """A line without the blanks that cells begin with, of which `skipinitialspace` of `csv` knows but one."""
+        text = f'"{line}' if self._within else line
+        bare = _CELL_START.sub(r"\1\2", text)[len(text) - len(line) :]
+        *_, last = _CELL_START.finditer(text)
+        self._within = bool(last[2]) and not last[3]
+        return bare
 
 
 def _rows(path: Path, missing: str, mended: Counter[str]) -> Iterator[tuple[int, list[str]]]:
@@ -137,11 +163,13 @@ def _rows(path: Path, missing: str, mended: Counter[str]) -> Iterator[tuple[int,
                 return
             yield line, names
             # Where blanks follow the header's commas, those that follow the commas below are no text either.
-            blanks = any(name.startswith(" ") for name in written[1:])
+            lines.blanks = any(name[:1].isspace() for name in written[1:])
             width = max(place for place, name in enumerate(names, start=1) if name)
             lines.starts_row, line = True, lines.number + 1
-            for fields in csv.reader(lines, strict=True, skipinitialspace=blanks):
-                if not any(map(str.strip, fields)):
+            for fields in csv.reader(lines, strict=True):
+                if fields == [_END]:
+                    mended["end_marks"] += 1
+                elif not any(map(has_text, fields)):
                     mended["blank_rows"] += 1
                 elif fields in (written, names):
                     mended["repeated_headers"] += 1
@@ -184,13 +212,14 @@ def _header(lines: _Lines, mended: Counter[str]) -> tuple[list[str], list[str]]:
     """The first row with text: its cells as they are written, and the names in them; none in an empty file."""
     for fields in csv.reader(lines, strict=True):
         lines.starts_row = True
-        if not any(map(str.strip, fields)):
+        if not any(map(has_text, fields)):
             mended["blank_rows"] += 1
         elif fields[0].strip().casefold().startswith("sep=") and not any(fields[1:]):
             mended["separator_lines"] += 1
         else:
             # Again, for a quotation mark behind a blank: `fname, "dialogue"`.
-            again = next(csv.reader([",".join(fields)], skipinitialspace=True)) if " " in "".join(fields) else fields
+            bare_line = _CELL_START.sub(r"\1\2", ",".join(fields))
+            again = next(csv.reader([bare_line])) if any(name[:1].isspace() for name in fields) else fields
             written = again if len(again) == len(fields) else fields
             bare = [name.strip(_INVISIBLE).strip() for name in written]
             names = [unicodedata.normalize("NFC", name) for name in bare]
@@ -209,7 +238,7 @@ def _fitted(path: Path, line: int, fields: list[str], names: list[str], width: i
         UserError: cells with text are too many, or cells of named columns too few.
     """
     surplus = fields[len(names) :]
-    if len(fields) >= width and not any(map(str.strip, surplus)):
+    if len(fields) >= width and not any(map(has_text, surplus)):
         return (fields + [""] * len(names))[: len(names)]
     fname = dict(zip(names, fields, strict=False)).get("fname", "")
     where = f"{path}: {row_name(fname, line)}: {len(fields)} fields where the header has {len(names)}"

@@ -21,7 +21,7 @@ from pandera.errors import SchemaError
 
 from stages.core.errors import UserError
 from stages.core.files import replacing
-from stages.corpus.csv_rows import CsvRows, open_rows, row_name, shown
+from stages.corpus.csv_rows import CsvRows, has_text, open_rows, row_name, shown
 from stages.corpus.dialogue import MAY_BEGIN_TURN
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ def reference_columns(frame: pd.DataFrame) -> list[str]:
 def references(frame: pd.DataFrame) -> list[list[str]]:
     """The references of each row (rows x references), blank ones left out; [] for a row that has none."""
     rows = frame[reference_columns(frame)].to_numpy(dtype=object).tolist()
-    return [[reference for reference in row if reference.strip()] for row in rows]
+    return [[reference for reference in row if has_text(reference)] for row in rows]
 
 
 def _encode(rows: list[list[str]]) -> list[bytes]:
@@ -263,4 +263,4 @@ def _validate(path: Path, frame: pd.DataFrame, split: Split, repeated: pd.Series
 
 
 def _not_blank(remedy: str) -> pa.Check:
-    return pa.Check(lambda value: bool(value.strip()), element_wise=True, error=f"empty; {remedy}")
+    return pa.Check(has_text, element_wise=True, error=f"empty; {remedy}")

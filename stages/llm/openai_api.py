@@ -60,7 +60,7 @@ class _Usage(BaseModel):
 class _Completion(BaseModel):
     """What is read of a chat completion; the client itself does not check what the server sends."""
 
-    choices: list[_Choice] | None = None
+    choices: list[_Choice | None] | None = None
     usage: _Usage | None = None
     error: Any = None
 
@@ -169,9 +169,9 @@ class OpenAIApi:
             return read_error(json.dumps(choice.error))
         if choice and (choice.message or choice.finish_reason):  # Gemini leaves the message out where it filters
             return self._answer(choice, choice.message or _Message(), completion.usage or _Usage(), request)
-        if "choices" in completion.model_fields_set and not completion.error and not choice:
-            words = self._say(f"an answer without choices: {response.text}")
-            raise Busy("without choices", Refused("refused", words), tries=2)
+        if "choices" in completion.model_fields_set and not completion.error:
+            words = self._say(f"an answer with nothing in it: {response.text}")
+            raise Busy("with nothing in them", Refused("refused", words), tries=2)
         return self._read_other(response.text)
 
     def _read_other(self, text: str) -> ServerError:

@@ -111,7 +111,7 @@ class ServerError:
             return None
         if self.status == 413 or self._named(LENGTH_NAMES):
             return "context_length"
-        if self._named(FILTER_NAMES) or self._says(FILTER_WORDS):
+        if self.status == 451 or self._named(FILTER_NAMES) or self._says(FILTER_WORDS):
             return "content_filter"
         if self._says(LENGTH_WORDS) or self._says(TOO_LARGE):
             return "context_length"

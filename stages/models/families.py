@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.core.errors import UserError
 from stages.core.files import read_json
+from stages.core.params import show
 from stages.models.quantizers import refuse_stored
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def refuse_unknown(folder: Path, where: str) -> None:
         where: the file and the setting that name the checkpoint, to begin the message with.
 
     Raises:
-        UserError: it is of another family, cannot write, or its weights are quantized already.
+        UserError: it is of another family, cannot write, reads later tokens too, or its weights are quantized already.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{where}: the checkpoint has no config.json; name one in the layout of transformers")
@@ -128,14 +129,23 @@ def refuse_unknown(folder: Path, where: str) -> None:
     if kind not in FAMILIES and not any(kind in family.wrappers for family in FAMILIES.values()):
         encodes = "an encoder-decoder, and " if config.get("is_encoder_decoder") else ""
         raise UserError(f"{where}: its model type {kind!r} is {encodes}not one that can be trained here; {_allowed()}")
-    text = (config.get("text_config") or {}).get("model_type")
-    if text is not None and kind not in (FAMILIES[text].wrappers if text in FAMILIES else ()):
+    part = config.get("text_config") or {}
+    if not isinstance(part, dict):
+        raise UserError(f"{where}: text_config in its config.json is no object in JSON; fetch the checkpoint again")
+    text = part.get("model_type")
+    if text is not None and not any(text == name and kind in row.wrappers for name, row in FAMILIES.items()):
         raise UserError(
             f"{where}: its model type {kind!r} holds a {text!r}, which cannot be trained here; {_allowed()}"
         )
-    classes = config.get("architectures") or []
+    given = config.get("architectures") or []
+    classes = given if isinstance(given, list) else [given]
     if classes and not any(str(name).endswith(WRITERS) for name in classes):
         raise UserError(f"{where}: a {classes[0]} writes no text; name a checkpoint for causal language modelling")
+    for key, value in (_ahead(config, kind) | _ahead(part, kind)).items():
+        raise UserError(
+            f"{where}: {key} = {show(value)} in its config.json: its tokens see later ones, which are not there yet "
+            "when a text is written; name a checkpoint for causal language modelling"
+        )
     refuse_stored(folder, where)
 
 
@@ -148,6 +158,18 @@ def text_config(folder: Path) -> tuple[PreTrainedConfig, bool]:
     if text is not whole:
         text.tie_word_embeddings = whole.tie_word_embeddings
     return text, text is not whole
+
+
+def _ahead(config: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The settings by which transformers lets the tokens of a text see later ones, and their values.
+
+    The Gemmas read the first: a switch, but in Gemma 4 `all`, or `vision` for the tokens of an image. What makes the
+    masks of all models reads the second, and takes null for a no.
+    """
+    both = config.get("use_bidirectional_attention")
+    allowed = not both or (both == "vision" and kind.startswith("gemma4"))
+    found = {} if allowed else {"use_bidirectional_attention": both}
+    return found if config.get("is_causal", True) else found | {"is_causal": config["is_causal"]}
 
 
 def _allowed() -> str:

@@ -119,3 +119,52 @@ def test_libraries_that_say_it_in_words_of_their_own(tmp_path: Path, save: str, 
 def test_other_errors_are_no_disk_s() -> None:
     assert disk_failure(ValueError("what else"), "models/adapter") is None
     assert disk_failure(FileNotFoundError(2, "No such file", "x"), "models/adapter") is None
+
+
+def into_closed_pipe(body: str, *arguments: str) -> tuple[int, str]:
+    """Run a stage whose output is read up to the first line, as by `| head -1`; give its exit code and errors."""
+    script = (
+        "import argparse, subprocess, sys\n"
+        "from stages.core.errors import UserError, run_stage\n\n"
+        f"def main():\n    {body}\n\n"
+        "print('first', flush=True)\n"
+        "sys.stdin.read()\n"
+        "run_stage(main)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},  # where argparse keeps it to itself
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as stage:
+        assert stage.stdin and stage.stdout and stage.stderr
+        assert stage.stdout.readline() == "first\n"
+        stage.stdout.close()
+        stage.stdin.close()
+        said = stage.stderr.read()
+    return stage.returncode, said
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        ("print('summary')", ()),
+        ("[print('summary') for _ in range(100_000)]", ()),
+        ("print('summary' * 100_000)", ()),
+        ("argparse.ArgumentParser().parse_args()", ("--help",)),
+    ],
+)
+def test_output_that_nobody_reads_any_more_ends_quietly(body: str, arguments: tuple[str, ...]) -> None:
+    assert into_closed_pipe(body, *arguments) == (141, "")
+
+
+def test_a_mistake_is_told_where_nobody_reads_the_output() -> None:
+    assert into_closed_pipe("print('summary'); raise UserError('no row is left')") == (1, "error: no row is left\n")
+
+
+def test_another_pipe_that_breaks_keeps_its_traceback() -> None:
+    done = run("raise BrokenPipeError(32, 'Broken pipe')")
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")

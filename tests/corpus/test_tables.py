@@ -155,6 +155,11 @@ BROKEN = {
         edited(TRAIN, ("두 사람은 뛰기로 합니다.", "")),
         "row train_1 (line 4), column summary: empty; write the summary or delete the row",
     ),
+    "a summary of nothing that is seen": (
+        "train",
+        edited(TRAIN, ("두 사람은 뛰기로 합니다.", "\u200b")),
+        "row train_1 (line 4), column summary: empty; write the summary or delete the row",
+    ),
     "empty second reference": (
         "dev",
         edited(DEV, ("#Person1#이 배고파합니다.", " ")),
@@ -491,6 +496,15 @@ LEFT_BEHIND = {
         TRAIN.replace("fname,dialogue,summary,topic", "fname, dialogue,\tsummary, topic "),
         {"header_blanks": 3},
     ),
+    **{
+        f"{name} after all commas": (
+            'fname,~"dialogue",~summary,~topic\n'
+            'train_0,~"#Person1#: 우산 있어?\n#Person2#: 응, 빌려줄게.",~"#Person2#가 우산을 빌려줍니다.",~우산\n'
+            "train_1,~#Person1#: 늦겠다. #Person2#: 뛰자.,~두 사람은 뛰기로 합니다.,~지각\n".replace("~", blank),
+            {"header_blanks": 3},
+        )
+        for name, blank in (("tabs", "\t"), ("no-break spaces", "\u00a0"), ("blanks of all kinds", " \t\u3000"))
+    },
     "blanks after all commas": (
         'fname, "dialogue", summary, topic\n'
         'train_0, "#Person1#: 우산 있어?\n#Person2#: 응, 빌려줄게.", #Person2#가 우산을 빌려줍니다., 우산\n'
@@ -504,6 +518,13 @@ LEFT_BEHIND = {
         + ",,,,,,\n\r\n",
         {"blank_rows": 6},
     ),
+    "rows of commas and what nobody sees": (
+        TRAIN.replace("\ntrain_0", "\n\u200b,\u200b ,,\ufeff\ntrain_0") + "\u200b,,,\n",
+        {"blank_rows": 2},
+    ),
+    "an end-of-file mark": (TRAIN + "\x1a", {"end_marks": 1}),
+    "an end-of-file mark behind the last cell": (TRAIN.removesuffix("\n") + "\x1a", {"end_marks": 1}),
+    "an end-of-file mark on a line": (TRAIN + "\x1a\r\n", {"end_marks": 1}),
     "empty columns at the end": (
         TRAIN.replace("summary,topic\n", "summary,topic,,\n").replace("합니다.,지각", "합니다.,지각,,"),
         {"blank_cells": 1},
@@ -553,6 +574,19 @@ def test_a_decomposed_name_in_the_header_has_no_blanks(tmp_path: Path) -> None:
     stream = open_table(path, "test")
     assert [frame["dialogue"].tolist() for frame in stream.batches()] == [["#Person1#: 네"]]
     assert (stream.ignored_columns, stream.mended) == (["메모"], {"decomposed_texts": 2})
+
+
+def test_blanks_within_cells_stay_where_those_in_front_go(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(
+        'fname,\tdialogue,\ttopic\na,\t"#Person1#: ""네"",\t응,\n\t""왜""\n"" ,\t",\t5" 자, \n'
+        'b" ,\t"#Person1#: 네,\t그래",\t"",\n',
+        encoding="utf-8",
+    )
+    assert read_table(path, "test").to_numpy().tolist() == [
+        ["a", '#Person1#: "네",\t응,\n\t"왜"\n" ,\t', '5" 자'],
+        ['b" ', "#Person1#: 네,\t그래", ""],
+    ]
 
 
 @pytest.mark.parametrize("blank", ["fname ,dialogue", "fname,dialogue "])

@@ -19,7 +19,8 @@ from stages.llm import client as chat
 from stages.llm.answer_store import Answers, Message
 from stages.llm.ask import ask, is_dry_run, plan
 from tests.fake_openai import KEY, FakeOpenAI, Fault, Messages, completion
-from tests.llm_settings import llm_settings
+
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def shout(messages: Messages) -> str:
@@ -38,26 +39,6 @@ def asked(server: FakeOpenAI) -> list[str]:
 def server() -> Iterator[FakeOpenAI]:
     with FakeOpenAI(shout) as running:
         yield running
-
-
-@pytest.fixture
-def settings(server: FakeOpenAI) -> Callable[..., Llm]:
-    """`augment.llm` with the fake server's address; keywords change it."""
-    return lambda **changes: llm_settings(**({"base_url": server.base_url} | changes))
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working folder, no DVC, and the key in the environment."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setenv("UPSTAGE_API_KEY", KEY)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data/answers/test.jsonl"
 
 
 def test_answers_come_in_the_order_of_the_questions_whichever_arrives_first(
@@ -236,7 +217,7 @@ SLOWER = "lower augment.llm.requests_per_minute or concurrency, or check your qu
         (Fault(500, "oh no"), f"Error code: 500 - oh no{AGAIN}"),
         (Fault(200, "<html>", {"Content-Type": "text/html"}), NO_COMPLETION),
         (Fault(200, '{"choices": [{"mess'), NO_COMPLETION),
-        (Fault(200, '{"choices": [{}]}'), NO_COMPLETION),
+        (Fault(200, "{}"), NO_COMPLETION),
     ],
     ids=["401", "403", "402", "429", "400", "500", "html", "torn", "empty"],
 )

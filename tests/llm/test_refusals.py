@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from stages.core.params import Llm
 from stages.llm.answer_store import Answer, Answers, Message
 from stages.llm.ask import ask, plan
 from tests.fake_openai import KEY, FakeOpenAI, Fault, Messages, completion
-from tests.llm_settings import llm_settings
+
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 CASES = Path(__file__).parents[1] / "data/llm_errors"
 FILTERED = Fault(400, (CASES / "400_content_filter.json").read_text(encoding="utf-8"))
@@ -44,21 +46,9 @@ def server() -> Iterator[FakeOpenAI]:
 
 
 @pytest.fixture
-def settings(server: FakeOpenAI) -> Callable[..., Llm]:
-    return lambda **changes: llm_settings(**({"base_url": server.base_url, "concurrency": 1} | changes))
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setenv("UPSTAGE_API_KEY", KEY)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data/answers/test.jsonl"
+def settings(settings: Callable[..., Llm]) -> Callable[..., Llm]:
+    """Those of all tests, with one question at a time."""
+    return partial(settings, concurrency=1)
 
 
 def test_refused_row_is_kept_with_the_servers_words_and_the_others_go_on(
@@ -264,15 +254,25 @@ def test_error_in_a_choice_is_one(server: FakeOpenAI, settings: Callable[..., Ll
         ask("paraphrase", questions("가"), settings(), Answers(path))
 
 
-def test_answer_without_choices_is_asked_for_once_more(
-    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+@pytest.mark.parametrize("choices", ["[]", "[{}]", "[null]", '[{"index": 0, "message": null}]', "null"])
+def test_answer_with_nothing_in_it_is_asked_for_once_more(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path, choices: str
 ) -> None:
-    nothing = Fault(200, '{"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}')
+    nothing = Fault(200, f'{{"choices": {choices}, "promptFeedback": {{"blockReason": "SAFETY"}}}}')
     server.faults += [nothing, nothing, nothing]
     answers = Answers(path)
     assert list(ask("paraphrase", questions("가", "나"), settings(), answers)) == ["", "답: 나"]
     assert len(server.requests) == 4
     assert "blockReason" in next(answers.used()).refusal  # type: ignore[union-attr]
+
+
+def test_row_that_the_law_forbids_is_refused_and_the_others_go_on(
+    server: FakeOpenAI, settings: Callable[..., Llm], path: Path
+) -> None:
+    server.answer = unless("가", Fault(451, ""))
+    answers = Answers(path)
+    assert list(ask("paraphrase", questions("가", "나", "다"), settings(), answers)) == ["", "답: 나", "답: 다"]
+    assert next(answers.used()) == Answer("solar-pro2", "", "content_filter", 0, 0, "Error code: 451")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ DIALOGUES = ["#Person1#: 안녕, 오늘 뭐 해?", "#Person1#: 비 온대.\n#Per
 GREEDY = DecodingSettings(max_new_tokens=6)
 PENALISED = DecodingSettings(max_new_tokens=6, repetition_penalty=2.0)
 """Random weights repeat a token otherwise."""
+BOTH = "use_bidirectional_attention"
 BEAMS = DecodingSettings(max_new_tokens=6, num_beams=3)
 
 
@@ -255,6 +256,32 @@ def described(folder: Path, **config: Any) -> Path:
             {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
             "a LlamaForSequenceClassification writes no text; name a checkpoint for causal language modelling",
         ),
+        (
+            {"model_type": "llama", "architectures": "LlamaForSequenceClassification"},
+            "a LlamaForSequenceClassification writes no text; name a checkpoint for causal language modelling",
+        ),
+        (
+            {"model_type": "gemma3", "text_config": "x"},
+            "text_config in its config.json is no object in JSON; fetch the checkpoint again",
+        ),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": ["x"]}},
+            "its model type 'gemma3' holds a ['x'], which cannot be trained here; allowed: ",
+        ),
+        *[
+            ({"model_type": kind, **config}, f"{said} in its config.json: its tokens see later ones, ")
+            for kind, config, said in (
+                ("gemma", {BOTH: True}, f"{BOTH} = true"),
+                ("gemma2", {BOTH: True}, f"{BOTH} = true"),
+                ("gemma3_text", {BOTH: True}, f"{BOTH} = true"),
+                ("gemma3_text", {BOTH: "vision"}, f'{BOTH} = "vision"'),
+                ("gemma3", {"text_config": {BOTH: True}}, f"{BOTH} = true"),
+                ("gemma4_text", {BOTH: "all"}, f'{BOTH} = "all"'),
+                ("gemma4", {"text_config": {BOTH: "all"}}, f'{BOTH} = "all"'),
+                ("qwen2", {"is_causal": False}, "is_causal = false"),
+                ("mistral3", {"text_config": {"is_causal": None}}, "is_causal = null"),
+            )
+        ],
         ({}, "its config.json has no model_type; allowed: "),
         ({"model_type": ["llama"]}, "its config.json has no model_type; allowed: "),
     ],
@@ -264,6 +291,22 @@ def test_what_has_no_row_is_refused(config: dict[str, Any], message: str, tmp_pa
         refuse_unknown(described(tmp_path, **config), "models.yaml: mine")
     assert str(error.value).startswith(f"models.yaml: mine: {message}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gemma", BOTH: None},
+        {"model_type": "gemma3_text", BOTH: False},
+        {"model_type": "gemma4_text", BOTH: "vision"},
+        {"model_type": "gemma4", "text_config": {BOTH: "vision"}},
+        {"model_type": "gemma4_unified", "text_config": {BOTH: "vision"}},
+        {"model_type": "qwen2", "is_causal": True},
+        {"model_type": "llama", "architectures": "LlamaForCausalLM"},
+    ],
+)
+def test_what_is_causal_and_writes_is_not_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    refuse_unknown(described(tmp_path, **config), "models.yaml: mine")
 
 
 @pytest.mark.parametrize("text", ["", '{"model_type": "lla', "[1]", "null"])
