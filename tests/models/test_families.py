@@ -99,8 +99,9 @@ def preview(model: PeftModel) -> dict[str, float]:
 
 def eager_losses(model: PreTrainedModel, row: TrainingRow) -> torch.Tensor:
     """The loss of each token of a completion by all the logits of transformers' eager attention, the row alone."""
-    logits = model(input_ids=torch.tensor([row.input_ids])).logits[0].float()
-    return cross_entropy(logits[len(row.prompt_ids) - 1 : -1], torch.tensor(row.completion_ids), reduction="none")
+    logits = model(input_ids=torch.tensor([row.input_ids], device=model.device)).logits[0].float()
+    completion = torch.tensor(row.completion_ids, device=model.device)
+    return cross_entropy(logits[len(row.prompt_ids) - 1 : -1], completion, reduction="none")
 
 
 def gradients(model: PeftModel) -> list[torch.Tensor]:
