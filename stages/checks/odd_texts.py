@@ -36,7 +36,7 @@ _EDITED = "수정|교정|요약|정리|정제|번역|변환|작성|편집|다듬
 _EDITED_ENGLISH = "final|corrected|revised|edited|cleaned|translated"
 _YES = r"(?:네|예|물론|알겠|좋습니다|sure|certainly|of\ course|okay)"
 _PREAMBLE = re.compile(
-    rf"""\W*(?:
+    rf"""\W{{,40}}(?:
         [^\n:：]{{0,60}}(?:다음과|아래와)\s?같(?:습니다|아요|다)\s*(?:[.:：\n]|(?={_TAG.replace("#", "[#]")}))
       | (?:{_EDITED}|{_TEXT})[^\n:：.\#]{{0,20}}(?:다음과|아래와)\s?같(?:습니다|아요)
       | (?:[가-힣]{{1,6}}\s){{0,2}}(?:{_TEXT})(?:문|본|록)?(?:\s?(?:결과|내용))?\W{{0,4}}[:：]

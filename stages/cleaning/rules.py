@@ -33,11 +33,10 @@ _TOKEN_OR_ALIAS = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#)")
 _TOKEN_OR_LIKE = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#|{LIKE_TAG})")
 _TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|{LIKE_TAG}|\n)", re.MULTILINE)
 
-# Some of them mean something elsewhere: U+200D joins emoji.
-_JOINERS = "[\u00ad\u200c-\u200f\u202a-\u202e\u2066-\u2069]"
+# Behind an emoji, U+200D joins the next one.
 _INVISIBLE = (
-    step("invisible", "[\u200b\u2060\ufeff]+", ""),
-    step("invisible", f"(?<=[#:A-Za-z0-9가-힣]){_JOINERS}+|{_JOINERS}+(?=[#:A-Za-z0-9가-힣])", ""),
+    step("invisible", "[\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]+", ""),
+    step("invisible", "(?<![\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d+", ""),
 )
 _ALIASES = (step("tag_alias", "사람", "Person"),)
 
@@ -163,7 +162,7 @@ def _dialogue_lines(state: _State, text: str) -> str:
             if speaker_tags.HEAD.search(text):
                 text = state.replace(text, speaker_tags.INLINE_HEADS)
         text = _mend_names(state, text, speaker_tags.names_in_turns(text))
-        text = state.replace(text, speaker_tags.COLON)
+        text = state.replace(text, (*speaker_tags.ESCAPE, *speaker_tags.COLON))
         bare = speaker_tags.BEGINS_BARE.match(text) and not speaker_tags.HAS_COLON.search(text)
         heads = speaker_tags.NO_COLONS if bare else speaker_tags.NO_COLON
         text = state.replace(text, (*_TURNS, *heads))
@@ -174,12 +173,14 @@ def _dialogue_lines(state: _State, text: str) -> str:
 
 def _summary_lines(state: _State, text: str, highest: int) -> str:
     text = state.replace(text, (*_BREAKS, *_ONE_LINE, *_EDGES))
-    return state.replace(_mend_names(state, text, speaker_tags.names(highest)), _EDGES)
+    for _ in range(2):  # a space that goes lets another name be seen
+        text = state.replace(_mend_names(state, text, speaker_tags.names(highest)), _EDGES)
+    return text
 
 
 def _mend_signed(state: _State, text: str) -> str:
     if state.has_odd_names(text):
-        text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=speaker_tags.SIGNED)
+        text = state.replace_parts(_TOKEN_OR_LIKE, text, between=speaker_tags.SIGNED)
     if speaker_tags.SLIPS[0].pattern.search(text):
         text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=speaker_tags.SLIPS)
     return text

@@ -130,6 +130,8 @@ AFTER_SENTENCE = (_inline_head(_SENTENCE_END, f"{PERSON}|사람"),)
 """The same behind the end of a sentence, which is sure everywhere."""
 HEAD = re.compile(rf"(?m)^{_GAP}*#Person(\d+)#{_GAP}*[{COLONS}]")
 
+ESCAPE = (step("tag_decoration", rf"\\+(?={_TAG})", ""),)
+"""Markdown's backslash before a tag."""
 COLON = (
     step("tag_colon", rf"({_TAG})\s*[{COLON_LOOKALIKES}]+:*", r"\1:"),
     step("tag_colon", rf"({_TAG})(?:{_GAP}+:+|\s+:+(?=\s|\w|$)|::+)", r"\1:"),
@@ -143,7 +145,6 @@ COLON = (
     step("tag_colon", rf"({_SENTENCE_END}{_GAP}*{_TAG}){_GAP}*[;；]", r"\1:"),
 )
 DECORATION = (
-    step("tag_decoration", rf"\\+(?={_TAG})", ""),
     step(
         "tag_decoration",
         rf"{_AROUND[0]}{_GAP}?({_TAG}){_GAP}?{_AROUND[1]}{_GAP}*[:{COLON_LOOKALIKES}]+[*_]*",

@@ -69,9 +69,9 @@ _LIKE_PERSON = (
 )
 ONE_SLIP = _one_slip()
 _NO_TOKEN = rf"(?!(?:Person\d+|{'|'.join(MASKS)})#)"
-ONE_SLIP_TAG = rf"#{_NO_TOKEN}(?:{ONE_SLIP})[ _-]?(?P<number>\d{{1,2}})#{_NO_TOKEN}"
+ONE_SLIP_TAG = rf"#{_NO_TOKEN}(?!{PERSON}[ _-]?\d)(?:{ONE_SLIP})[ _-]?(?P<number>\d{{1,2}})#{_NO_TOKEN}"
 """A tag with one slip of the pen in its name."""
-LIKE_TAG = rf"#{_NO_TOKEN}(?:{ONE_SLIP}|{_LIKE_PERSON})[ _-]?\d{{1,2}}#{_NO_TOKEN}"
+LIKE_TAG = rf"#{_NO_TOKEN}(?!{PERSON}[ _-]?\d)(?:{ONE_SLIP}|{_LIKE_PERSON})[ _-]?\d{{1,2}}#{_NO_TOKEN}"
 """What is like a tag, with both signs, so that it may be somebody's."""
 
 MAY_BEGIN_TURN = re.compile(
