@@ -83,6 +83,18 @@ def test_names_without_signs_are_mended_alike_in_dialogues_and_all_references(pr
     assert report["train"]["rules"]["bare_tag"] == report["dev"]["rules"]["bare_tag"] == {"rows": 1, "replacements": 4}
 
 
+def test_names_in_summaries_are_those_of_speakers(project: Path) -> None:
+    dialogue = ["#Person1#: 네.\n#Person2#: 응."]
+    summary = "Person2는 Person 5는 재미있다고 한다."
+    write_table(table(dialogue=dialogue, summary=[summary]), PATH)
+    write_table(table(dialogue=dialogue, summary1=[summary]), Path("data/ingested/dev.csv"))
+    main()
+    train, dev = (
+        read_table(Path(f"data/clean/{split}.csv"), split).to_dict("records")[0] for split in ("train", "dev")
+    )
+    assert train["summary"] == dev["summary1"] == "#Person2#는 Person 5는 재미있다고 한다."
+
+
 def test_the_report_names_each_step_and_rule(project: Path) -> None:
     main()
     report = json.loads(Path("metrics/data/cleaning.json").read_text(encoding="utf-8"))

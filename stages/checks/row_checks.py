@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.checks.odd_texts import doubtful_tags, has_preamble, unsigned_names
+from stages.checks.odd_texts import doubtful_tags, has_preamble, misspelt_tags, unsigned_names
 from stages.core.errors import UserError
 from stages.core.params import Check
 from stages.corpus.dialogue import SPEAKER, speakers
@@ -127,6 +127,9 @@ def _unsigned_speaker(row: Row, settings: Check) -> Iterator[str]:
         names = unsigned_names(text)
         if names:
             yield f"{column} names {', '.join(names)} without signs"
+        misspelt = misspelt_tags(text)
+        if misspelt:
+            yield f"{column} has {', '.join(misspelt)}, which may be a misspelt tag"
 
 
 def _preamble(row: Row, settings: Check) -> Iterator[str]:

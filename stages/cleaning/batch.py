@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.cleaning.rule import Rule
 from stages.cleaning.rules import TYPO, clean_dialogue, clean_summary, mend_tags
+from stages.cleaning.speaker_tags import highest_speaker
 from stages.core.errors import UserError
 from stages.corpus.dialogue import parse_turns
 from stages.corpus.tables import Split, reference_columns
@@ -54,19 +55,29 @@ def clean_batch(
     Raises:
         UserError: nothing is left of a dialogue or a summary. The message names the row of `path`.
     """
-    cleaners = {"dialogue": clean_dialogue} | ({"summary": clean_summary} if split == "train" else {})
     hits: list[Counter[str]] = [Counter() for _ in range(len(batch))]
-    texts = {}
-    for name, cleaner in cleaners.items():
-        clean = partial(cleaner, rules=rules, fix_spacing=fix_spacing)
-        texts[name] = [clean(text, hits=found) for text, found in zip(batch[name], hits, strict=True)]
-        if typo_threshold is not None:
-            texts[name] = _without_typos(texts[name], typo_threshold, clean, hits)
-    if split != "train":  # scores are measured against these, as they are but for the names that dialogues have
+    clean = partial(clean_dialogue, rules=rules, fix_spacing=fix_spacing)
+    texts = {"dialogue": [clean(text, hits=found) for text, found in zip(batch["dialogue"], hits, strict=True)]}
+    if typo_threshold is not None:
+        texts["dialogue"] = _without_typos(texts["dialogue"], typo_threshold, clean, hits)
+    highest = [highest_speaker(dialogue) for dialogue in texts["dialogue"]]
+    if split == "train":
+        clean = partial(clean_summary, rules=rules, fix_spacing=fix_spacing)
+        texts["summary"] = [
+            clean(text, highest=most, hits=found)
+            for text, most, found in zip(batch["summary"], highest, hits, strict=True)
+        ]
+        if typo_threshold is not None:  # all names are mended
+            texts["summary"] = _without_typos(texts["summary"], typo_threshold, partial(clean, highest=0), hits)
+    else:  # scores are measured against these, as they are but for the names that dialogues have
         for name in reference_columns(batch):
-            texts[name] = [mend_tags(text, found) for text, found in zip(batch[name], hits, strict=True)]
+            texts[name] = [
+                mend_tags(text, found, highest=most)
+                for text, most, found in zip(batch[name], highest, hits, strict=True)
+            ]
     cleaned = batch.assign(**texts)
-    for row in cleaned[["fname", *cleaners]].to_dict("records"):
+    columns = ["fname", "dialogue", *(["summary"] if split == "train" else [])]
+    for row in cleaned[columns].to_dict("records"):
         _check_left(path, row)
     changed = int((cleaned != batch).any(axis="columns").sum())
     tally = Tally(len(batch), changed)

@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stages.cleaning import speaker_tags
 from stages.cleaning.rule import Rule, step
 from stages.core.errors import UserError
 from stages.corpus.csv_rows import open_rows
-from stages.corpus.dialogue import MASK_OR_SPEAKER, SPEAKER
+from stages.corpus.dialogue import LIKE_TAG, MASK_OR_SPEAKER, SPEAKER
 
 COLUMNS = ("id", "pattern", "replacement", "why", "before", "after")
 """The columns of a table of rules."""
@@ -29,9 +30,14 @@ _NUMBER_MASKS = "PhoneNumber|DateOfBirth|PassportNumber|SSN|CardNumber|CarNumber
 _HASH_PARTICLES = "에서|에게|한테|까지|부터|으로"
 
 _TOKEN_OR_ALIAS = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#)")
-_TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|\n)", re.MULTILINE)
+_TOKEN_OR_LIKE = re.compile(rf"({MASK_OR_SPEAKER.pattern}|#사람\d+#|{LIKE_TAG})")
+_TOKEN_OR_NEWLINE = re.compile(rf"(^{_TAG}: ?|{MASK_OR_SPEAKER.pattern}|{LIKE_TAG}|\n)", re.MULTILINE)
 
-_INVISIBLE = (step("invisible", "[\u200b\u2060\ufeff]+", ""),)
+# Behind an emoji, U+200D joins the next one.
+_INVISIBLE = (
+    step("invisible", "[\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]+", ""),
+    step("invisible", "(?<![\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d+", ""),
+)
 _ALIASES = (step("tag_alias", "사람", "Person"),)
 
 # Signs go one by one, never as a pair: of "#에서 #Person2#" the second belongs to the tag. The sign of an
@@ -64,19 +70,18 @@ _SPACING = (
     step("space_before_punctuation", rf"{_GAP}(?<=[^\s:]{_GAP}){_GAP}*(?=[,!?]|\.(?![.\w]))", ""),
 )
 
-_TURNS = (*speaker_tags.DECORATION, *speaker_tags.NEWLINE, *_EDGES)
+_TURNS = (*speaker_tags.DECORATION, *speaker_tags.NUMBERED, *speaker_tags.NEWLINE, *_EDGES)
 
 STEPS = (
     *_INVISIBLE,
     *_ALIASES,
     *speaker_tags.SIGNED,
+    *speaker_tags.SLIPS,
     *_HASHES,
     *_BREAKS,
     *speaker_tags.HEADS,
-    *speaker_tags.NAMES,
     *speaker_tags.DIGITS,
     *speaker_tags.COLON,
-    *speaker_tags.NUMBERED,
     *_TURNS,
     *speaker_tags.NO_COLON,
     *_ONE_LINE,
@@ -103,16 +108,22 @@ def clean_dialogue(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits:
     return _clean(text, rules, _dialogue_lines, speaker_tags.PARTICLE_IN_TURN, fix_spacing, hits)
 
 
-def clean_summary(text: str, rules: Sequence[Rule], *, fix_spacing: bool, hits: Counter[str] | None = None) -> str:
-    """Clean a summary as `clean_dialogue` does a dialogue, onto one line."""
-    return _clean(text, rules, _summary_lines, speaker_tags.PARTICLE, fix_spacing, hits)
+def clean_summary(
+    text: str, rules: Sequence[Rule], *, fix_spacing: bool, highest: int = 9, hits: Counter[str] | None = None
+) -> str:
+    """Clean a summary as `clean_dialogue` does a dialogue, onto one line.
+
+    Args:
+        highest: the highest number of a speaker of its dialogue: names with others are not taken for speakers'.
+    """
+    return _clean(text, rules, partial(_summary_lines, highest=highest), speaker_tags.PARTICLE, fix_spacing, hits)
 
 
-def mend_tags(text: str, hits: Counter[str] | None = None) -> str:
-    """Mend the speaker tags of a summary, as they are in its cleaned dialogue, and change nothing else."""
+def mend_tags(text: str, hits: Counter[str] | None = None, *, highest: int = 9) -> str:
+    """Mend the speaker tags of a summary as `clean_summary` does, and change nothing else."""
     state = _State(set(text), Counter() if hits is None else hits)
     text = state.replace_parts(_TOKEN_OR_ALIAS, _mend_signed(state, text), between=(), within=_ALIASES)
-    return _mend_names(state, text, speaker_tags.NAMES)
+    return _mend_names(state, text, speaker_tags.names(highest))
 
 
 def _clean(
@@ -127,7 +138,7 @@ def _clean(
     text = state.replace(text, _INVISIBLE)
     for _ in range(ROUNDS):
         text = _mend_signed(state, text)
-        text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=_HASHES, within=_ALIASES)
+        text = state.replace_parts(_TOKEN_OR_LIKE, text, between=_HASHES, within=_ALIASES)
         text = mended = mend_lines(state, text)
         text = state.replace_parts(_TOKEN_OR_NEWLINE, text, between=(*rules, _ANY_HASH))
         text = state.replace(text, (*_DIGITS, *particles, *(_SPACING if fix_spacing else ())))
@@ -148,12 +159,10 @@ def _dialogue_lines(state: _State, text: str) -> str:
         if state.has_odd_names(text):
             odd = True
             text = state.replace(text, (*speaker_tags.HEADS, *speaker_tags.AFTER_SENTENCE))
-            if speaker_tags.HAS_HEAD.search(text):
+            if speaker_tags.HEAD.search(text):
                 text = state.replace(text, speaker_tags.INLINE_HEADS)
-        text = _mend_names(state, text, speaker_tags.NAMES_IN_TURNS)
-        text = state.replace(text, speaker_tags.COLON)
-        if text[:1].isdecimal():
-            text = state.replace(text, speaker_tags.NUMBERED)
+        text = _mend_names(state, text, speaker_tags.names_in_turns(text))
+        text = state.replace(text, (*speaker_tags.ESCAPE, *speaker_tags.COLON))
         bare = speaker_tags.BEGINS_BARE.match(text) and not speaker_tags.HAS_COLON.search(text)
         heads = speaker_tags.NO_COLONS if bare else speaker_tags.NO_COLON
         text = state.replace(text, (*_TURNS, *heads))
@@ -162,15 +171,19 @@ def _dialogue_lines(state: _State, text: str) -> str:
     return text
 
 
-def _summary_lines(state: _State, text: str) -> str:
-    text = _mend_names(state, state.replace(text, _BREAKS), speaker_tags.NAMES)
-    return state.replace(text, (*_ONE_LINE, *_EDGES))
+def _summary_lines(state: _State, text: str, highest: int) -> str:
+    text = state.replace(text, (*_BREAKS, *_ONE_LINE, *_EDGES))
+    for _ in range(2):  # a space that goes lets another name be seen
+        text = state.replace(_mend_names(state, text, speaker_tags.names(highest)), _EDGES)
+    return text
 
 
 def _mend_signed(state: _State, text: str) -> str:
-    if not state.has_odd_names(text):
-        return text
-    return state.replace_parts(_TOKEN_OR_ALIAS, text, between=speaker_tags.SIGNED)
+    if state.has_odd_names(text):
+        text = state.replace_parts(_TOKEN_OR_LIKE, text, between=speaker_tags.SIGNED)
+    if speaker_tags.SLIPS[0].pattern.search(text):
+        text = state.replace_parts(_TOKEN_OR_ALIAS, text, between=speaker_tags.SLIPS)
+    return text
 
 
 def _mend_names(state: _State, text: str, names: Sequence[Rule]) -> str:

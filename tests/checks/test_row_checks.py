@@ -102,10 +102,53 @@ PROBLEMS = {
             {"dialogue": "#Person1#: 왜?\n※#Person2#※: 응. 내일 학교 앞에서 보기로 한 거 맞지?"},
             "dialogue, line 2: #Person2# between other signs",
         ),
+        *(
+            (
+                {"dialogue": f"#Person1#: 내일 학교 앞에서 세 시에 보기로 한 거 맞지{text} 그래.\n#Person2#: 응."},
+                "dialogue, line 1: #Person2# within the line without a colon",
+            )
+            for text in (
+                "? [#Person2#] 응",
+                "? (#Person2#) 응",
+                "? #Person2#[웃음] 응",
+                "? #Person2#- 응",
+                "? #Person2#. 응",
+                "? #Person2#, 이리 와",
+                "?#Person2#응",
+                "? | #Person2# | 응",
+                ", #Person2# 응",
+                "; #Person2# 응",
+                " ♥ #Person2# 응",
+                "^^ #Person2# 응",
+                " OK #Person2# 응",
+                " 3 #Person2# 응",
+                " #Email# #Person2# 응",
+            )
+        ),
+        (
+            {"dialogue": "#Person1#: 왜?\n| #Person2# | 응. 내일 학교 앞에서 보기로 한 거 맞지?"},
+            "dialogue, line 2: #Person2# between other signs",
+        ),
+        *(
+            (
+                {"dialogue": f"#Person1#: 왜? {tag}: 응. 내일 학교 앞에서 세 시에 보기로 한 거지? 그래."},
+                f"dialogue, line 1: {tag} may be a misspelt tag",
+            )
+            for tag in ("#P2#", "#퍼슨2#", "#Presom2#", "Peson2")
+        ),
+        (
+            {"dialogue": "#Person1#: 사람1도 TED person1: 강연도 내일 학교 앞에서 세 시에 볼 거지? 그래."},
+            "dialogue, line 1: 사람1 without its signs, and 1 more",
+        ),
     ],
     "unsigned_speaker": [
         ({"summary": "사람 2만 학교에 가고 나머지는 남습니다."}, "summary names 사람 2 without signs"),
         ({"summary": "Person1과 화자 2는 내일 학교에서 만납니다."}, "summary names Person1, 화자 2 without signs"),
+        ({"summary": "#Peson1#은 남습니다."}, "summary has #Peson1#, which may be a misspelt tag"),
+        (
+            {"summary": "아는 사람 1도, 사람1도 Person 5라는 게임을 한다."},
+            "summary names 사람 1, 사람1, Person 5 without signs",
+        ),
         ({"summary": "사람 1 학교에 가고 Person은 남습니다."}, "summary names 사람 1, Person without signs"),
     ],
     "preamble": [
@@ -133,6 +176,17 @@ PROBLEMS = {
                 "네, 요약해 드리겠습니다.",
                 "**요약**:",
                 "Sure! Here is the summary:",
+                "대화 요약:",
+                "최종 요약:",
+                "### 요약\n",
+                "요약",
+                "물론입니다!",
+                "네, 알겠습니다.",
+                "요약을 작성했습니다:\n",
+                "자연스럽게 다듬었습니다:\n",
+                "위 대화를 요약하면:",
+                "수정 결과는 다음과 같습니다\n\n",
+                "수정 결과는 다음과 같습니다",
             )
         ),
     ],
@@ -175,9 +229,14 @@ def test_what_is_found_is_told_and_done(check: str, changes: dict[str, str], det
     [
         {"dialogue": "#Person1#: #Person2#야, 다음은 어디야?\n#Person2#: 다음은 서울역입니다.\n#Person2#는 웃었다."},
         {"dialogue": "#Person1#: 사람 2명이 3:30에 와요. 사람 3이서요.\n#Person2#: 준비물: 김밥, 물. #Person1#도 와?"},
-        {"dialogue": "#Person1#: 왔어! #Person2#가 왔어! #Person2#, 여기! 글은 썼어? 요약은 했어?\n#Person2#: 응."},
+        {"dialogue": "#Person1#: 왔어! #Person2#가 왔어! #Person2#! 글은 썼어? 요약은 했어?\n#Person2#: 응."},
         {"summary": "사람 2명이 내용을 요약한 글을 읽고 #Person1#은 인사말이 길다고 합니다."},
         {"summary": "다음 주에 #Person1#과 #Person2#는 학교에서 만납니다."},
+        {"summary": "요약 보고서를 정리한 두 사람은 요약하는 법을 안다."},
+        {"summary": "내용을 알겠다는 #Person1#은 좋습니다만 하고 말한다: 그래."},
+        {"summary": "사람1, 2명이 사람1~2명에게 사람2가지 유형을 https://x.com/person1/photo 에서 보여 준다."},
+        {"dialogue": "#Person1#: 그 사람 1도 몰라. #Person2#에게서도, #Person1#, #Person2#만의 #Person2#은요?"},
+        {"dialogue": "#Person1#: 고마워, #Person2#! #PhoneNumber#로 (#Person2#)이 전화했어요, #Person2#."},
         {"summary": "네 사람이 모여 글을 고칩니다."},
         {"summary": "Person of the year가 된 #Person1#은 Person1호선을 다음과 같이 소개합니다: 빠르다."},
         {"dialogue": "#Person1#: 왜? #Person2# 씨도요? 저는 #Person1# 입니다. 얘가 #Person2# 이에요.\n#Person2#: 응."},

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.corpus.dialogue import MASK_OR_SPEAKER, Turn, parse_turns, render_turns, speakers
+from stages.corpus.dialogue import MASK_OR_SPEAKER, MAY_BEGIN_TURN, Turn, parse_turns, render_turns, speakers
 
 
 def test_turns_keep_masks_tags_and_newlines_within() -> None:
@@ -31,6 +32,22 @@ def test_text_before_the_first_tag_is_no_turn() -> None:
 
 def test_an_orphan_hash_does_not_hide_a_tag() -> None:
     assert MASK_OR_SPEAKER.findall("회사 #에서 #Person2#를 #Bob#이 ##SSN#") == ["#Person2#", "#SSN#"]
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "may"),
+    [
+        ("#Person1#(여): 네", True),
+        ("<b>#Person1#</b>: 네", True),
+        ("**#Person1#** [웃음]： 네", True),
+        ("#Peson1#: 네", True),
+        ("#Person1#\n: 네", True),
+        ("오늘은 #Person1#에게 덥다: 정말", False),
+        ("#P1#: 네", False),
+    ],
+)
+def test_a_dialogue_is_known_by_what_cleaning_can_mend(dialogue: str, may: bool) -> None:
+    assert bool(MAY_BEGIN_TURN.search(dialogue)) == may
 
 
 TAG = st.integers(1, 12).map(lambda number: f"#Person{number}#")
