@@ -12,7 +12,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from tests.clone import ROOT, Clone
@@ -81,6 +83,38 @@ def test_the_build_argument_chooses_the_build_of_torch(device: str, index: str |
         assert done.stderr == "error: DEVICE = tpu: allowed: cpu, cuda\n"
     else:
         assert (done.returncode, done.stdout) == (0, f"setup PYTHON=python {index}\n")
+
+
+def test_uv_sync_installs_the_locked_versions() -> None:
+    """And beside them what PyTorch's build for CUDA brings along, which pip takes from the index too."""
+    uv = str(Path(sys.executable).parent / "uv")
+    subprocess.run([uv, "lock", "--check", "--offline"], cwd=ROOT, check=True, capture_output=True)
+    export = [
+        uv,
+        "export",
+        "--frozen",
+        "--offline",
+        "--extra",
+        "dev",
+        "--no-hashes",
+        "--no-emit-project",
+        "--no-annotate",
+    ]
+    done = subprocess.run(export, cwd=ROOT, check=True, capture_output=True, text=True)
+    synced, locked = pins(done.stdout), pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert {name: synced.get(name) for name in locked} == locked
+    assert not [name for name in synced.keys() - locked if not re.match("nvidia-|cuda-|triton$|setuptools$", name)]
+
+
+def pins(text: str) -> dict[str, str]:
+    """The version of each package that such a list installs on this machine."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(each.name): str(each.specifier)
+        for each in found
+        if each.marker is None or each.marker.evaluate({"extra": "dev"})
+    }
 
 
 def test_what_git_ignores_stays_out_of_the_image() -> None:
