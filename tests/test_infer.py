@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from stages.engines.transformers_writer import TransformersWriter
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
-from stages.scoring.rouge import morpheme_scores
+from stages.scoring.objective import Objective
 from stages.serving.summarize import summarize
 from tests.tiny_project import ROOT, configure, copy_of_the_code
 
@@ -106,10 +107,11 @@ def test_what_each_rule_does_to_the_score_is_reported(trained: None) -> None:
     infer.main()
     found = read_json(paths.POSTPROCESS_EFFECTS)["dev"]
     assert found["samples"] == 5
-    assert list(found["rules"]) == ["thinking", "particles", "repeated", "unfinished", "regenerated"]
+    assert list(found["rules"]) == ["thinking", "particles", "repeated", "clauses", "unfinished", "regenerated"]
     dev = read_table(Path("data/checked/dev.csv"), "dev")
     predicted = pd.read_csv(paths.DEV_PREDICTIONS, keep_default_na=False)["summary"].tolist()
-    assert found["processed"] == morpheme_scores(predicted, references(dev)).rounded()["final"]
+    by_row = Objective("balanced").rows(predicted, references(dev))
+    assert found["processed"] == round(fmean(by_row), 4)
     configure(decoding={"postprocess": ["particles"]})
     infer.main()
     assert list(read_json(paths.POSTPROCESS_EFFECTS)["dev"]["rules"]) == ["particles", "regenerated"]
