@@ -17,6 +17,8 @@ from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json
 from stages.scoring.score_table import summary_table
 
+DECIDING = ("params.yaml", "models.yaml", "dvc.yaml", "stages", "data/rules", "data/sample")
+"""What a run's result follows from, beside the machine: where one of these changed, the change explains it."""
 RESTORE = "git restore dvc.lock metrics"
 
 
@@ -26,6 +28,11 @@ def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *arguments], capture_output=True, text=True)
     except FileNotFoundError:
         return subprocess.CompletedProcess(arguments, 127, "", "")
+
+
+def changed(*names: str) -> bool:
+    """Whether files, or folders, of the working folder are not those of the last commit."""
+    return bool(git("diff", "--quiet", "HEAD", "--", *names).returncode)
 
 
 def committed_machine() -> dict[str, Any] | None:
@@ -57,7 +64,7 @@ def main() -> None:
     print(summary_table(scores))
     recorded = committed_machine()
     ran = read_json(paths.MACHINE) if paths.MACHINE.is_file() else None
-    if recorded and ran and recorded != ran and git("diff", "--quiet", "HEAD", "--", "dvc.lock").returncode:
+    if recorded and ran and recorded != ran and changed("dvc.lock") and not changed(*DECIDING):
         print(f"\n{why_bytes_differ(recorded, ran)}")
 
 

@@ -60,6 +60,7 @@ def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project.mkdir(parents=True)
     monkeypatch.chdir(project)
     write_json(project / "metrics/eval/scores.json", {"dev": SCORES})
+    (project / "params.yaml").write_text("lora: {r: 16}\n")
     run_on(RECORDED, "first")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=Test", "-c", "user.email=test@example.com"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "recorded"]):
@@ -95,6 +96,13 @@ def test_nothing_is_explained_on_one_kind_of_machine_or_where_bytes_are_the_same
     run_on(machine, result)
     main()
     assert capsys.readouterr().out.endswith("metrics/figures/explore.html\n")
+
+
+def test_an_experiment_is_not_explained_by_the_machine(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_on(GPU, "second")
+    (committed / "params.yaml").write_text("lora: {r: 32}\n")
+    main()
+    assert "recorded on" not in capsys.readouterr().out
 
 
 def test_before_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
