@@ -28,13 +28,13 @@ from stages.pages.table_profile import histogram_table, texts
 logger = logging.getLogger(__name__)
 
 TABLES: dict[tuple[Split, str], Path] = {
-    ("train", "raw"): Path("data/ingested/train.csv"),
-    ("train", "clean"): Path("data/clean/train.csv"),
-    ("train", "merged"): Path("data/merged/train.csv"),
-    ("dev", "raw"): Path("data/ingested/dev.csv"),
-    ("dev", "clean"): Path("data/clean/dev.csv"),
-    ("test", "raw"): Path("data/ingested/test.csv"),
-    ("test", "clean"): Path("data/clean/test.csv"),
+    ("train", "raw"): paths.INGESTED / "train.csv",
+    ("train", "clean"): paths.CLEAN / "train.csv",
+    ("train", "merged"): paths.MERGED,
+    ("dev", "raw"): paths.INGESTED / "dev.csv",
+    ("dev", "clean"): paths.CLEAN / "dev.csv",
+    ("test", "raw"): paths.INGESTED / "test.csv",
+    ("test", "clean"): paths.CLEAN / "test.csv",
 }
 PLOTTED = ("raw", "clean", "merged")
 
@@ -52,12 +52,12 @@ def read_frames() -> dict[tuple[str, str], pd.DataFrame]:
 
 def read_reports() -> DataReports:
     return DataReports(
-        cleaning=read_json(Path("metrics/data/cleaning.json")),
-        checks=read_json(Path("metrics/data/checks.json")),
-        removed=read_text_table(Path("data/checked/removed.csv")),
-        warned=read_text_table(Path("data/checked/warnings.csv")),
-        augmentation=read_json(Path("metrics/data/augmentation.json")),
-        rejected=read_text_table(Path("data/augmented/rejected.csv")),
+        cleaning=read_json(paths.CLEANING_METRICS),
+        checks=read_json(paths.CHECK_METRICS),
+        removed=read_text_table(paths.CHECKED / "removed.csv"),
+        warned=read_text_table(paths.CHECKED / "warnings.csv"),
+        augmentation=read_json(paths.AUGMENTATION_METRICS),
+        rejected=read_text_table(paths.REJECTED),
     )
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         clean_dialogue, rules=load_rules(Path(params.clean.rules)), fix_spacing=params.clean.fix_spacing
     )
     different = dict.fromkeys(text for frame in frames.values() for text in texts(frame))
-    tokens = count_tokens(load_tokenizer(Path("models/base.json")), [params.prompt.instruction, *different])
+    tokens = count_tokens(load_tokenizer(paths.MANIFEST), [params.prompt.instruction, *different])
     page = render_exploration(frames, tokens, params.prompt, read_reports(), apply_rules)
     with replacing(paths.DATA_PLOTS) as folder:
         folder.mkdir()

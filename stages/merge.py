@@ -29,10 +29,10 @@ from stages.corpus.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, op
 log = logging.getLogger(__name__)
 
 TABLES = {
-    "original": Path("data/checked/train.csv"),
-    "paraphrase": Path("data/augmented/paraphrase.csv"),
-    "speaker_swap": Path("data/augmented/speaker_swap.csv"),
-    "synthetic": Path("data/augmented/synthetic.csv"),
+    "original": paths.TRAIN,
+    "paraphrase": paths.PARAPHRASES,
+    "speaker_swap": paths.SWAPS,
+    "synthetic": paths.SYNTHETIC,
 }
 GENERATED = ("paraphrase", "synthetic")
 """The sources whose stages write, beside their table, rejected answers (.rejected.csv) and counts (.json)."""

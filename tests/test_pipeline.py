@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,3 +185,10 @@ def test_outputs_are_ignored_by_git_or_kept_in_it() -> None:
             in_git = options.get("cache") is False
             ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0
             assert ignored != in_git, path
+
+
+def test_artefact_paths_stand_in_one_place() -> None:
+    literal = re.compile(r'Path\("(?:data|models|metrics)/')
+    modules = [path for path in (ROOT / "stages").rglob("*.py") if literal.search(path.read_text(encoding="utf-8"))]
+    # The card shows, in a docstring, how it is called.
+    assert {str(path.relative_to(ROOT)) for path in modules} == {"stages/core/paths.py", "stages/models/model_card.py"}
