@@ -31,6 +31,8 @@ comment() {
     echo
     table dvc metrics diff --no-path
     echo
+    python -m ci.loss_chart "$base"
+    echo
     echo "Is a difference more than chance? A paired test over the dialogues:"
     echo
     echo '```text'

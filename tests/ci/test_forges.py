@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from ci.loss_chart import chart, losses
 from tests.clone import ROOT, Clone
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -133,8 +134,20 @@ def test_the_comment_shows_what_changed(clone: Clone) -> None:
         "\nThe two ran on different kinds of machine. Rounding alone moves scores between them.\n\n"
         "[Plots](https://forge.invalid/jobs/1/artifacts/browse/pull_request): open index.html.\n"
     )
+    assert '```mermaid\nxychart-beta\n    title "Loss on dev: target, then this run"\n    x-axis "step" ["' in text
     assert '<div id = "loss">' in clone.bytes("pull_request/index.html").decode()
     assert "pull_request" not in clone.git("status", "--porcelain")
+
+
+def test_the_chart_has_the_steps_that_both_runs_have() -> None:
+    ours = losses("step\tloss\n8\t2.5\n16\t2.25\n24\t2.125\n")
+    assert chart({"main": {16: 3.0, 24: 2.75, 32: 2.5}, "this run": ours}).splitlines()[2:-1] == [
+        '    title "Loss on dev: main, then this run"',
+        '    x-axis "step" ["16", "24"]',
+        "    line [3.0000, 2.7500]",
+        "    line [2.2500, 2.1250]",
+    ]
+    assert chart({"main": {16: 3.0}, "this run": ours}) == ""
 
 
 def test_without_a_change_the_comment_says_so(clone: Clone) -> None:
