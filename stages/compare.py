@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.params import load_params
-from stages.core.revisions import Revision, open_revision
+from stages.core.revisions import WORKSPACE, Revision, open_revision
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import paired
@@ -27,8 +27,6 @@ from stages.scoring.morphemes import CUTTERS, analyser
 from stages.scoring.rouge import Scorer
 from stages.scoring.row_scores import RowScore, RowScores, from_csv, other_rows, row_score
 from stages.scoring.score_table import SPLITS
-
-WORKSPACE = "workspace"
 
 Predict = Callable[[Path, Sequence[str]], list[str]]
 """The summaries that a file of predictions has for fnames, in their order."""

@@ -12,12 +12,12 @@ first.
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import write_text
+from stages.core.git import run_git
 from stages.core.params import load_params
 
 SPLITS = ("train", "dev", "test")
@@ -42,8 +42,7 @@ def find(path: Path, root: Path, remedy: str) -> None:
 
 def overlook(path: Path) -> None:
     """Have the copy's Git, which is its own, take a path for ignored; one outside of the copy it never sees."""
-    asked = ["git", "rev-parse", "--show-toplevel", "--git-path", "info/exclude"]
-    answer = subprocess.run(asked, capture_output=True, text=True)
+    answer = run_git("rev-parse", "--show-toplevel", "--git-path", "info/exclude")
     if answer.returncode:
         return
     top, exclude = map(Path, answer.stdout.splitlines())

@@ -13,7 +13,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +22,14 @@ from typing import Any, TypeVar
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import write_text
-from stages.core.params import load_params
-from stages.core.revisions import open_revision
+from stages.core.git import run_git
+from stages.core.params import flat, load_params
+from stages.core.revisions import WORKSPACE, open_revision
 from stages.core.training_speeds import LOSSES, kept_speed
 from stages.pages.leaderboard_page import Run, best_run, render_leaderboard
 from stages.pages.loss_chart import Losses, read_curve
 from stages.scoring.row_scores import from_csv
 
-WORKSPACE = "workspace"
 STASHES = ("refs/exps/celery/stash", "refs/exps/celery/failed")
 """Where DVC keeps queued and failed experiments."""
 ENDED = "success"
@@ -46,7 +46,7 @@ def git(*arguments: str) -> str:
     Raises:
         UserError: it fails, such as outside of a repository.
     """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    done = run_git(*arguments)
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[0]}; run it in the repository's folder")
     return done.stdout
@@ -153,15 +153,6 @@ def values_of(data: Mapping[str, Any], what: str, path: Path) -> dict[str, Any]:
     """The params or metrics that a file holds, as `dvc exp show` has them; none where it could not read them."""
     found: dict[str, Any] = data.get(what, {}).get(path.as_posix(), {}).get("data") or {}
     return found
-
-
-def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted names."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def utc_date(timestamp: str | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from stages.core.errors import UserError, run_stage
 from stages.core.files import write_text
-from stages.core.params import Params, read_yaml, validate
+from stages.core.params import Params, flat, read_yaml, validate
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
@@ -30,19 +30,6 @@ SAMPLE = "sample"
 
 Settings = dict[str, Any]
 """Values by dotted key."""
-
-
-def flat(section: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a section and of those in it, by dotted key.
-
-    >>> dict(flat({"lora": {"r": 16}, "seed": 1}))
-    {'lora.r': 16, 'seed': 1}
-    """
-    for key, value in section.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{parent}{key}.")
-        else:
-            yield f"{parent}{key}", value
 
 
 def changes(present: Settings, recipe: Settings, others: Sequence[Settings], sample: Settings) -> Settings:

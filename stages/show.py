@@ -8,13 +8,13 @@ Where the run's bytes are not the committed ones since another kind of machine t
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json
+from stages.core.git import run_git
 from stages.scoring.score_table import summary_table
 
 DECIDING = ("params.yaml", "models.yaml", "dvc.yaml", "stages", "data/rules", "data/sample")
@@ -22,22 +22,14 @@ DECIDING = ("params.yaml", "models.yaml", "dvc.yaml", "stages", "data/rules", "d
 RESTORE = "git restore dvc.lock metrics"
 
 
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a Git command in the working folder; without Git, or outside of a repository, it fails."""
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(arguments, 127, "", "")
-
-
 def changed(*names: str) -> bool:
     """Whether files, or folders, of the working folder are not those of the last commit."""
-    return bool(git("diff", "--quiet", "HEAD", "--", *names).returncode)
+    return bool(run_git("diff", "--quiet", "HEAD", "--", *names).returncode)
 
 
 def committed_machine() -> dict[str, Any] | None:
     """The kind of machine of the last commit's run; None where nothing says it."""
-    shown = git("show", f"HEAD:./{paths.MACHINE.as_posix()}")
+    shown = run_git("show", f"HEAD:./{paths.MACHINE.as_posix()}")
     return json.loads(shown.stdout) if shown.returncode == 0 else None
 
 

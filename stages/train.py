@@ -80,8 +80,9 @@ def main() -> None:
         )
         write_text(adapter / "README.md", model_card(manifest, training))
     if base.speed.steps:
-        write_json(paths.SPEED, base.speed.report())
-        keep_speed()
+        report = base.speed.report()
+        write_json(paths.SPEED, report)
+        keep_speed(report)
         logger.info(
             "%s; the rate is %.2f TFLOP/s, and a token takes 4 FLOP for each of %s weights",
             *(base.speed.describe(), base.rate / 1e12, f"{base.speed.weights:,}"),

@@ -171,9 +171,7 @@ def keep(folder: Path, seconds_per_step: float) -> None:
     """Keep a speed as a training that has just ended does."""
     (folder / paths.TRAINING_LOG / LOSSES).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / paths.TRAIN_METRICS / LOSSES, folder / paths.TRAINING_LOG / LOSSES)
-    (folder / paths.SPEED).write_text(json.dumps({"seconds_per_step": seconds_per_step}))
-    keep_speed()
-    (folder / paths.SPEED).unlink()
+    keep_speed({"seconds_per_step": seconds_per_step})
 
 
 def test_a_clone_before_its_first_run_and_a_revision_that_cannot_be_read(

@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 
 from stages import recipe
 from stages.core.errors import UserError
-from stages.core.params import Params, load_params
-from stages.recipe import SAMPLE, flat, read_recipes, rewrite
+from stages.core.params import Params, flat, load_params
+from stages.recipe import SAMPLE, read_recipes, rewrite
 from tests.tiny_project import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")

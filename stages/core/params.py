@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -485,6 +486,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no keys; restore it with `git checkout {path}`")
     return values
+
+
+def flat(section: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a section and of those in it, by dotted key.
+
+    >>> dict(flat({"lora": {"r": 16}, "seed": 1}))
+    {'lora.r': 16, 'seed': 1}
+    """
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{parent}{key}.")
+        else:
+            yield f"{parent}{key}", value
 
 
 def _yaml_problem(error: Exception) -> str:

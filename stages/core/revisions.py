@@ -12,6 +12,8 @@ from dvc_data.index import DataIndexDirError
 
 from stages.core.paths import project_root
 
+WORKSPACE = "workspace"
+"""What stands in a revision's place for the files as they lie in the working folder."""
 _ABSENT = (DvcException, DataIndexDirError, OSError)
 
 

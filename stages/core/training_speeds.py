@@ -7,29 +7,26 @@ settings, code or kind of machine do not share these numbers to their last digit
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.files import read_json, write_json
 
 LOSSES = Path("plots/metrics/train/loss.tsv")
 """The loss at every step, in models/training, and in metrics/train as `evaluate` copies it."""
 
 
-def keep_speed() -> None:
-    """Keep what the training that has just ended measured.
+def keep_speed(report: dict[str, Any]) -> None:
+    """Keep what was measured of the training whose losses lie in models/training; it is not to fail for it.
 
-    A training is not to fail for it: where it cannot be written, it is not kept.
+    Args:
+        report: as `Speedometer.report` in stages/training/tracking.py gives it.
     """
-    with suppress(OSError):
-        target = _file((paths.TRAINING_LOG / LOSSES).read_bytes())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(paths.SPEED, temporary)
-        temporary.replace(target)
+    with suppress(OSError, UserError):
+        write_json(_file((paths.TRAINING_LOG / LOSSES).read_bytes()), report)
 
 
 def kept_speed(losses: str) -> dict[str, Any] | None:
@@ -39,10 +36,10 @@ def kept_speed(losses: str) -> dict[str, Any] | None:
         losses: the content of `LOSSES`.
 
     Returns:
-        As `Speedometer.report` in stages/training/tracking.py has it.
+        The report that `keep_speed` was given.
     """
     try:
-        found: dict[str, Any] = json.loads(_file(losses.encode()).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(_file(losses.encode()))
     except FileNotFoundError:
         return None
     return found

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from ci.loss_chart import chart, losses
+from ci.loss_chart import chart
+from stages.pages.loss_chart import read_curve
 from tests.clone import ROOT, Clone
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -140,14 +141,14 @@ def test_the_comment_shows_what_changed(clone: Clone) -> None:
 
 
 def test_the_chart_has_the_steps_that_both_runs_have() -> None:
-    ours = losses("step\tloss\n8\t2.5\n16\t2.25\n24\t2.125\n")
-    assert chart({"main": {16: 3.0, 24: 2.75, 32: 2.5}, "this run": ours}).splitlines()[2:-1] == [
+    ours = read_curve("step\tloss\n8\t2.5\n16\t2.25\n24\t2.125\n")
+    assert chart({"main": [(16, 3.0), (24, 2.75), (32, 2.5)], "this run": ours}).splitlines()[2:-1] == [
         '    title "Loss on dev: main, then this run"',
         '    x-axis "step" ["16", "24"]',
         "    line [3.0000, 2.7500]",
         "    line [2.2500, 2.1250]",
     ]
-    assert chart({"main": {16: 3.0}, "this run": ours}) == ""
+    assert chart({"main": [(16, 3.0)], "this run": ours}) == ""
 
 
 def test_without_a_change_the_comment_says_so(clone: Clone) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
 import os
 import re
@@ -404,3 +405,7 @@ def test_every_field_is_explained() -> None:
                 silent.append(f"{node.name}.{ast.unparse(statement.target)}")
     assert silent == []
     assert explained > 50
+
+
+def test_examples() -> None:
+    assert doctest.testmod(params).failed == 0
