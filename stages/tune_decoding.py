@@ -24,7 +24,7 @@ from stages.core.files import replacing, write_json
 from stages.core.params import SEARCHED, Params, load_params
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table, references
-from stages.decoding.choice import Outcome, Summary, best
+from stages.decoding.choice import Average, Outcome, best
 from stages.decoding.postprocess import process
 from stages.decoding.run_batches import run_batches
 from stages.decoding.successive_halving import halve
@@ -85,48 +85,31 @@ class Evaluation:
         return Outcome(score, bool(repeated_words(summary)), len(summary), fmean(map(len, refs)))
 
 
-def choose(
-    evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: DecodingSettings, objective: str
-) -> dict[str, Any]:
-    """What metrics/eval/decoding.json holds: the best settings, what tuning gains, and all that was tried."""
+def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: DecodingSettings) -> dict[str, Any]:
+    """The best settings, what tuning gains, and all that was tried, as metrics/eval/decoding.json holds them."""
     rows = list(range(len(evaluate.dialogues)))
     halves = [half for half in (rows[::2], rows[1::2]) if half]
     winners = [best(halve(settings, half, evaluate, attrgetter("score"))) for half in halves]
     contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
-    logger.info("chosen on %d dialogues: %s; %s", len(rows), asdict(chosen), described(evaluate([chosen], rows)[0]))
-    report: dict[str, Any] = {"objective": objective, "chosen": asdict(chosen)}
+    logger.info("chosen on %d dialogues: %s; %s", len(rows), asdict(chosen), Average.of(evaluate([chosen], rows)[0]))
+    report: dict[str, Any] = {"chosen": asdict(chosen)}
     if len(halves) == 2:
         unseen = [evaluate([winner], half)[0] for winner, half in zip(winners, reversed(halves), strict=True)]
-        after, before = list(chain.from_iterable(unseen)), evaluate([fixed], rows)[0]
-        logger.info("cross-validated: %s; with the fixed settings: %s", described(after), described(before))
+        after, before = Average.of(list(chain.from_iterable(unseen))), Average.of(evaluate([fixed], rows)[0])
+        logger.info("cross-validated: %s; with the fixed settings: %s", after, before)
         report["cross_validated"] = {
             "samples": len(rows),
-            "chosen": measured(after),
-            "fixed": measured(before),
-            "gain": round(Summary.of(after).score - Summary.of(before).score, 4),
+            "chosen": after.rounded(),
+            "fixed": before.rounded(),
+            "gain": round(after.score - before.score, 4),
         }
     known = {candidate: list(evaluate.known[candidate].values()) for candidate in [*settings, fixed]}
     report["tried"] = [
-        {**asdict(candidate), "samples": len(outcomes), **measured(outcomes)} for candidate, outcomes in known.items()
+        {**asdict(candidate), "samples": len(outcomes), **Average.of(outcomes).rounded()}
+        for candidate, outcomes in known.items()
     ]
     return report
-
-
-def measured(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The score by the objective, rows with repeats in percent, and length for each of the references'."""
-    summary = Summary.of(outcomes)
-    return {
-        "final": round(summary.score, 4),
-        "repeats": round(summary.repeats, 4),
-        "length_ratio": round(summary.length_ratio, 4),
-    }
-
-
-def described(outcomes: Sequence[Outcome]) -> str:
-    """The same in a few words."""
-    summary = Summary.of(outcomes)
-    return f"{summary.score:.2f}, {summary.repeats:.0f}% with repeats, length x {summary.length_ratio:.2f}"
 
 
 def write_points(tried: Sequence[dict[str, Any]]) -> None:
@@ -142,7 +125,7 @@ def main() -> None:
     params = load_params()
     decoding = params.decoding
     fixed = fixed_settings(decoding)
-    report: dict[str, Any] = {"objective": params.evaluate.objective, "chosen": asdict(fixed), "tried": []}
+    report: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
     if decoding.tune:
         settings = candidates(decoding)
         dev = read_table(paths.DEV, "dev")
@@ -150,8 +133,8 @@ def main() -> None:
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
         writer = load_writer(params.quantization, merge=True)
         evaluate = Evaluation(writer, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
-        report = choose(evaluate, settings, fixed, params.evaluate.objective)
-    write_json(paths.DECODING, report)
+        report = choose(evaluate, settings, fixed)
+    write_json(paths.DECODING, {"objective": params.evaluate.objective, **report})
     write_points(report["tried"])
 
 

@@ -13,6 +13,7 @@ import torch
 
 from stages.core.files import write_json
 from tests.clone import Clone
+from tests.fake_hub import FakeHub
 from tests.fake_openai import KEY, FakeOpenAI
 from tests.tiny import build_tiny_checkpoint
 from tests.tiny_project import build_project
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def llm() -> Iterator[FakeOpenAI]:
     with FakeOpenAI() as llm:
         yield llm
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

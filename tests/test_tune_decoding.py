@@ -14,7 +14,7 @@ from stages.core.errors import UserError
 from stages.core.params import Decoding, load_params
 from stages.corpus.tables import read_table, references, write_table
 from stages.decoding import choice
-from stages.decoding.choice import Outcome, Summary
+from stages.decoding.choice import Average, Outcome
 from stages.decoding.postprocess import process
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
 from stages.models.load import load_for_generation
@@ -130,8 +130,8 @@ def test_the_best_of_what_was_tried_is_chosen_and_its_gain_is_cross_validated(be
         ]
 
     def measured(found: list[Outcome]) -> dict[str, float]:
-        summary = Summary.of(found)
-        numbers = {"final": summary.score, "repeats": summary.repeats, "length_ratio": summary.length_ratio}
+        average = Average.of(found)
+        numbers = {"final": average.score, "repeats": average.repeats, "length_ratio": average.length_ratio}
         return {name: round(number, 4) for name, number in numbers.items()}
 
     tune_decoding.main()

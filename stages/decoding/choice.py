@@ -29,7 +29,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Average:
     """Outcomes of some settings together: mean score, percent of rows with repeats, characters for each reference's."""
 
     score: float
@@ -37,7 +37,7 @@ class Summary:
     length_ratio: float
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome]) -> Summary:
+    def of(cls, outcomes: Sequence[Outcome]) -> Average:
         return cls(
             fmean(outcome.score for outcome in outcomes),
             100 * fmean(outcome.repeats for outcome in outcomes),
@@ -48,10 +48,18 @@ class Summary:
     def misshape(self) -> float:
         """How far from the references' shape: the share with repeats, plus how far the length is off, as a share.
 
-        >>> Summary(30, 5, 1.0).misshape, round(Summary(30, 0, 0.8).misshape, 2)
+        >>> Average(30, 5, 1.0).misshape, round(Average(30, 0, 0.8).misshape, 2)
         (0.05, 0.22)
         """
         return self.repeats / 100 + abs(math.log(max(self.length_ratio, 1e-3)))
+
+    def rounded(self) -> dict[str, float]:
+        """The numbers by the names that metrics/eval/decoding.json has, with 4 decimals."""
+        numbers = {"final": self.score, "repeats": self.repeats, "length_ratio": self.length_ratio}
+        return {name: round(number, 4) for name, number in numbers.items()}
+
+    def __str__(self) -> str:
+        return f"{self.score:.2f}, {self.repeats:.0f}% with repeats, length x {self.length_ratio:.2f}"
 
 
 def within_noise(best: Sequence[Outcome], other: Sequence[Outcome]) -> bool:
@@ -73,7 +81,7 @@ def best(tried: dict[S, list[Outcome]]) -> S:
     """
     most = max(map(len, tried.values()))
     complete = {setting: outcomes for setting, outcomes in tried.items() if len(outcomes) == most}
-    summaries = {setting: Summary.of(outcomes) for setting, outcomes in complete.items()}
-    highest = max(complete, key=lambda setting: summaries[setting].score)
+    averages = {setting: Average.of(outcomes) for setting, outcomes in complete.items()}
+    highest = max(complete, key=lambda setting: averages[setting].score)
     alike = [setting for setting in complete if within_noise(complete[highest], complete[setting])]
-    return min(alike, key=lambda setting: (summaries[setting].misshape, -summaries[setting].score))
+    return min(alike, key=lambda setting: (averages[setting].misshape, -averages[setting].score))

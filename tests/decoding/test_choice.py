@@ -3,7 +3,7 @@ from __future__ import annotations
 import doctest
 
 from stages.decoding import choice
-from stages.decoding.choice import Outcome, Summary, best, within_noise
+from stages.decoding.choice import Average, Outcome, best, within_noise
 
 
 def outcomes(*scores: float, repeats: bool = False, length: int = 10) -> list[Outcome]:
@@ -16,7 +16,7 @@ def test_examples() -> None:
 
 def test_a_summary_takes_lengths_together() -> None:
     together = [Outcome(30, True, 30, 20.0), Outcome(40, False, 10, 20.0)]
-    assert Summary.of(together) == Summary(35, 50, 1.0)
+    assert Average.of(together) == Average(35, 50, 1.0)
 
 
 def test_noise_is_one_standard_error_of_the_paired_difference() -> None:

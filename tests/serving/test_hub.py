@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from tests.fake_hub import TOKEN, FakeHub
 REPO = "my-team/summaries"
 SIZES = {"README.md": 39, "adapter_config.json": 3, "adapter_model.safetensors": 104, "prompt.json": 3}
 LISTING = "".join(f"{size:>12}  models/adapter/{name}\n" for name, size in SIZES.items())
-
-
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with FakeHub() as running:
-        yield running
 
 
 @pytest.fixture
