@@ -21,7 +21,7 @@ repro: $(SETUP) ## run what changed of the pipeline, and show the scores
 # Names of experiments, parameters that differ, and as many scores as a terminal of 120 columns has room for: without
 # hashes of dependencies, dates, and the scores that say least in addition.
 experiments: $(SETUP) ## experiments beside one another: parameters that differ, and scores
-	@dvc exp show --only-changed --drop '.*/|Created$$|Executor$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
+	@dvc exp show --only-changed --drop '.*/|Created$$|Executor$$|State$$|.*\.word\.|.*\.clipped$$|.*\.length_ratio$$|train\.loss$$|best\.step$$|test\.repeats$$'
 
 leaderboard: $(SETUP) ## the same as a page to sort, with intervals, loss curves and times
 	@python -m stages.leaderboard

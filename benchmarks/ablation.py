@@ -26,7 +26,7 @@ from stages.core.revisions import open_revision
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import RESAMPLES, interval
-from stages.scoring.morphemes import CUTTERS, Analyser, analyser
+from stages.scoring.morphemes import CUTTERS, Analyzer, as_analyzer
 from stages.scoring.rouge import Scorer
 from stages.scoring.score_table import SPLITS
 
@@ -74,7 +74,7 @@ def run_experiment(name: str, sizes: dict[str, int]) -> None:
     _dvc("run", "--temp", "--name", experiment, *settings, "evaluate")
 
 
-def read_result(name: str, analyse: Analyser) -> Result:
+def read_result(name: str, analyse: Analyzer) -> Result:
     """Score the predictions that an experiment recorded; a split without references is left out."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -91,7 +91,7 @@ def read_result(name: str, analyse: Analyser) -> Result:
         return Result(read_json(folder / paths.AUGMENTATION_METRICS)["total"], scores)
 
 
-def row_scores(predictions: Sequence[str], refs: Sequence[Sequence[str]], analyse: Analyser) -> list[float]:
+def row_scores(predictions: Sequence[str], refs: Sequence[Sequence[str]], analyse: Analyzer) -> list[float]:
     """The final score of each row that has references, at morpheme level."""
     pairs = [(prediction, row) for prediction, row in zip(predictions, refs, strict=True) if row]
     scores = Scorer(analyse).rows([prediction for prediction, _ in pairs], [row for _, row in pairs])
@@ -147,7 +147,7 @@ def main() -> None:
     planned = experiments(params.augment)
     for name, sizes in planned.items():
         run_experiment(name, sizes)
-    analyse = analyser(CUTTERS[params.evaluate.morphemes])
+    analyse = as_analyzer(CUTTERS[params.evaluate.morphemes])
     text = report({name: read_result(name, analyse) for name in planned}, params.seed)
     write_text(REPORT, text)
     print(text)

@@ -25,7 +25,7 @@ from stages.decoding.predict import predict_all
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings
 from stages.scoring.bootstrap import interval, paired
-from stages.scoring.morphemes import CUTTERS, analyser
+from stages.scoring.morphemes import CUTTERS, as_analyzer
 from stages.scoring.rouge import Scorer
 from stages.scoring.score_table import SPLITS
 
@@ -60,7 +60,7 @@ def main() -> None:
     *_, last = compared
     print(f"chosen on dev: {compared['chosen on dev'][0]}")
     writers = load_writers(compared[last][1], params.quantization, [find_adapter(name) for name in options.ensemble])
-    scorer = Scorer(analyser(CUTTERS[params.evaluate.morphemes]))
+    scorer = Scorer(as_analyzer(CUTTERS[params.evaluate.morphemes]))
     scores: dict[str, dict[str, list[float]]] = {}
     for split in SPLITS:
         table = read_table(paths.CHECKED / f"{split}.csv", split)

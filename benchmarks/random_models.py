@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     set_seed,
 )
 
@@ -49,6 +50,26 @@ SHAPES: dict[str, PreTrainedConfig] = {
         num_attention_heads=28,
         num_key_value_heads=4,
         vocab_size=152064,
+        max_position_embeddings=8192,
+    ),
+    "qwen3-14b": Qwen3Config(
+        hidden_size=5120,
+        intermediate_size=17408,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151936,
+        max_position_embeddings=8192,
+    ),
+    "qwen3-32b": Qwen3Config(
+        hidden_size=5120,
+        intermediate_size=25600,
+        num_hidden_layers=64,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151936,
         max_position_embeddings=8192,
     ),
 }

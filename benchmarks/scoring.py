@@ -19,7 +19,7 @@ from rouge import Rouge
 from stages.corpus.tables import Split, read_table, references
 from stages.pages.evaluation_page import render_report
 from stages.scoring.baselines import BASELINES
-from stages.scoring.morphemes import analyser, cut_with_kiwi, kiwi_morphemes, remembering
+from stages.scoring.morphemes import as_analyzer, cut_with_kiwi, kiwi_morphemes, remembering
 from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import measure, score_rows
 
@@ -57,7 +57,7 @@ def evaluation(dialogues: Sequence[str], write: Callable[[], str]) -> None:
     refs = [[write() for _ in range(REFERENCES)] for _ in rows]
     summaries, fnames = [write() for _ in rows], [f"dev_{row}" for row in range(DIALOGUES)]
     cut = remembering(cut_with_kiwi)
-    morphemes = Scorer(analyser(cut))
+    morphemes = Scorer(as_analyzer(cut))
     scored = score_rows(fnames, rows, refs, summaries, fnames, morphemes)
     copied = {name: [extract(dialogue) for dialogue in rows] for name, extract in BASELINES.items()}
     baselines = {name: morphemes.rows(texts, refs) for name, texts in copied.items()}
@@ -68,7 +68,7 @@ def evaluation(dialogues: Sequence[str], write: Callable[[], str]) -> None:
 def main() -> None:
     dialogues, sentences = sample()
     write = writer(sentences)
-    kiwi_morphemes(["한 번 불러 둔다."])  # loads the analyser
+    kiwi_morphemes(["한 번 불러 둔다."])  # loads the analyzer
     with timed(f"an evaluation of {DIALOGUES} dialogues, {REFERENCES} references each"):
         evaluation(dialogues, write)
 

@@ -81,6 +81,7 @@ ARMS = [
     Arm("ours, a card of 12 GB", card=12),
     Arm("ours, FP8, a card of 80 GB", card=80, fp8=True),
     Arm("ours, FP8, a card of 48 GB", card=48, fp8=True),
+    Arm("ours, a card of 48 GB", card=48),
 ]
 
 

@@ -23,7 +23,7 @@ from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.scoring.bootstrap import paired
 from stages.scoring.metrics import compared, score_by_all
-from stages.scoring.morphemes import CUTTERS, analyser
+from stages.scoring.morphemes import CUTTERS, as_analyzer
 from stages.scoring.rouge import Scorer
 from stages.scoring.row_scores import RowScore, RowScores, from_csv, other_rows, row_score
 from stages.scoring.score_table import SPLITS
@@ -85,7 +85,7 @@ def cached_predictions(name: str, revision: Revision, remedy: str) -> Predict:
 
 def score(predict: Predict, analyzer: str) -> RowScores:
     """Score predictions against the references in data/checked."""
-    morphemes = Scorer(analyser(CUTTERS[analyzer]))
+    morphemes = Scorer(as_analyzer(CUTTERS[analyzer]))
     scores: dict[str, dict[str, RowScore]] = {}
     for split in SPLITS:
         table = read_table(paths.CHECKED / f"{split}.csv", split)

@@ -26,7 +26,7 @@ from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import Split, read_table, references
 from stages.pages.evaluation_page import Scored, render_report
 from stages.scoring.baselines import BASELINES
-from stages.scoring.morphemes import CUTTERS, Cutter, analyser, remembering
+from stages.scoring.morphemes import CUTTERS, Cutter, as_analyzer, remembering
 from stages.scoring.rouge import Scorer, Scores
 from stages.scoring.row_scores import row_score, to_csv
 from stages.scoring.score_table import SPLITS, summary_table
@@ -46,7 +46,7 @@ def read_split(split: Split, cut: Cutter) -> tuple[list[ScoredRow], dict[str, li
     if not kept:
         return [], {}
     fnames, dialogues, refs, summaries, of = (list(column) for column in zip(*kept, strict=True))
-    morphemes = Scorer(analyser(cut))
+    morphemes = Scorer(as_analyzer(cut))
     rows = score_rows(fnames, dialogues, refs, summaries, of, morphemes)
     copied = {name: [extract(dialogue) for dialogue in dialogues] for name, extract in BASELINES.items()}
     return rows, {name: morphemes.rows(texts, refs) for name, texts in copied.items()}

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
@@ -80,7 +81,9 @@ def rewrite(text: str, settings: Settings) -> str:
 
 
 def _as_written(value: Any) -> Any:
-    """A list on one line, as params.yaml has short ones."""
+    """A value as params.yaml has its kind: a list on one line, a small number such as 2.0e-4."""
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        return YAML().load(np.format_float_scientific(value, trim="0", exp_digits=1))
     if not isinstance(value, list):
         return value
     row = CommentedSeq(value)

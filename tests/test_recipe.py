@@ -90,7 +90,7 @@ def test_a_recipe_that_is_wrong_changes_nothing(content: str, message: str, proj
 
 
 def test_an_unknown_recipe(project: Path) -> None:
-    with pytest.raises(UserError, match=r"^recipe nothing: not in recipes; allowed: fewshot_baseline, .*sample$"):
+    with pytest.raises(UserError, match=r"^recipe nothing: not in recipes; allowed: competition_14b, .*sample$"):
         recipe.main(["nothing"])
 
 

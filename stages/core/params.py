@@ -424,7 +424,7 @@ class Evaluate(Section):
     objective: Literal["balanced", "published"]
     """What decoding settings and candidates are chosen by; balanced is the mean of published and clipped ROUGE."""
     morphemes: Literal["kiwi", "mecab"]
-    """The analyser behind the morpheme-level scores; mecab is the one that competition teams assume."""
+    """The analyzer behind the morpheme-level scores; mecab is the one that competition teams assume."""
 
 
 class Params(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.pages.highlight import mark_overlap
-from stages.pages.marked_text import Run, mark_tags
+from stages.pages.marked_text import Span, mark_tags
 from stages.pages.phrase import Phrase, say
 from stages.pages.rendering import render
 from stages.scoring.bootstrap import Interval, interval
@@ -223,10 +223,10 @@ class BrowsedRow:
     split: str
     scored: ScoredRow
     length_ratio: float
-    dialogue: list[Run]
-    summary: list[Run]
+    dialogue: list[Span]
+    summary: list[Span]
     """Marked is what any reference has too."""
-    references: list[list[Run]]
+    references: list[list[Span]]
     """Marked is what the summary has too."""
 
 

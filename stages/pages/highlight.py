@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
-from stages.pages.marked_text import Mark, Run
+from stages.pages.marked_text import Mark, Span
 from stages.scoring.morphemes import Morpheme
 from stages.scoring.rouge import Text
 
 _MARKS: tuple[Mark, Mark, Mark] = ("plain", "shared", "shared_pair")
 
 
-def mark_overlap(text: str, morphemes: Sequence[Morpheme], others: Sequence[Text]) -> list[Run]:
+def mark_overlap(text: str, morphemes: Sequence[Morpheme], others: Sequence[Text]) -> list[Span]:
     """The text with what ROUGE counts marked.
 
     Args:
@@ -26,7 +26,7 @@ def mark_overlap(text: str, morphemes: Sequence[Morpheme], others: Sequence[Text
         if text[place].isspace():
             levels[place] = min(levels[place - 1], levels[place + 1])
     return [
-        Run("".join(text[place] for place in run), _MARKS[level])
+        Span("".join(text[place] for place in run), _MARKS[level])
         for level, run in groupby(range(len(text)), key=levels.__getitem__)
     ]
 

@@ -115,7 +115,7 @@ def render_leaderboard(runs: Sequence[Run], analyzer: str) -> str:
         states=STATES,
         charts=[(line.run, chart) for line, chart in zip(lines, drawn, strict=True) if line.run.state is None],
         axes=AXES,
-        duration=duration,
+        clock_time=clock_time,
     )
 
 
@@ -154,7 +154,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
     return [name for name, different in values.items() if len(different) > 1]
 
 
-def duration(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """Hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

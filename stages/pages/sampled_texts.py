@@ -9,13 +9,13 @@ import pandas as pd
 
 from stages.corpus.personal_data import mask_personal_data
 from stages.corpus.spread import spread
-from stages.pages.marked_text import Run, join_lines, mark_changes, mark_row
+from stages.pages.marked_text import Span, join_lines, mark_changes, mark_row
 from stages.pages.phrase import say
 from stages.pages.table_profile import changed_lines, extremes, most_cleaned
 
 Frames = Mapping[tuple[str, str], pd.DataFrame]
 """Tables by split (train, dev, test) and version (raw, clean, merged, or a source of merged rows)."""
-Passages = Mapping[str, list[Run]]
+Passages = Mapping[str, list[Span]]
 """Texts by their headings."""
 
 
@@ -100,9 +100,9 @@ def _mask(text: str) -> str:
     return mask_personal_data(text)[0]
 
 
-def _row(dialogue: str, summary: str) -> list[Run]:
+def _row(dialogue: str, summary: str) -> list[Span]:
     return mark_row(_mask(dialogue), _mask(summary))
 
 
-def _changes(before: str, after: str) -> list[Run]:
+def _changes(before: str, after: str) -> list[Span]:
     return mark_changes(_mask(before), _mask(after))

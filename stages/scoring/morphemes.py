@@ -25,14 +25,14 @@ class Morpheme(NamedTuple):
 Cutter = Callable[[Sequence[str]], list[list[Morpheme]]]
 """Finds the morphemes of texts, all at once. A "." in a form ends a sentence; inside a morpheme it is "·"."""
 
-Analyser = Callable[[Sequence[str]], list[str]]
+Analyzer = Callable[[Sequence[str]], list[str]]
 """Turns texts into their words or morphemes, separated by spaces."""
 
 _INNER_DOT = re.compile(r"(?<=[^\s.])\.(?=[^\s.])")
 
 
 def words(texts: Sequence[str]) -> list[str]:
-    """The analyser of the word level: words are what white space separates."""
+    """The analyzer of the word level: words are what white space separates."""
     return list(texts)
 
 
@@ -64,8 +64,8 @@ def joined(morphemes: Sequence[Morpheme]) -> str:
     return " ".join(morpheme.form for morpheme in morphemes)
 
 
-def analyser(cut: Cutter) -> Analyser:
-    """The analyser of the morphemes that a cutter finds."""
+def as_analyzer(cut: Cutter) -> Analyzer:
+    """The analyzer of the morphemes that a cutter finds."""
     return lambda texts: list(map(joined, cut(texts)))
 
 
@@ -81,7 +81,7 @@ def remembering(cut: Cutter) -> Cutter:
     return cut_new
 
 
-kiwi_morphemes = analyser(cut_with_kiwi)
+kiwi_morphemes = as_analyzer(cut_with_kiwi)
 
 
 @cache

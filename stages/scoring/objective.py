@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.core.params import Evaluate
-from stages.scoring.morphemes import CUTTERS, Analyser, analyser, kiwi_morphemes
+from stages.scoring.morphemes import CUTTERS, Analyzer, as_analyzer, kiwi_morphemes
 from stages.scoring.rouge import Pair, Scorer, Scores, Text, clipped, mean, published
 
 
@@ -25,14 +25,14 @@ OBJECTIVES: dict[str, Pair] = {"balanced": balanced, "published": published}
 class Objective:
     """Scores summaries at morpheme level, 0 to 100, by what is optimised; a text is analysed once."""
 
-    def __init__(self, name: str, analyse: Analyser = kiwi_morphemes) -> None:
+    def __init__(self, name: str, analyse: Analyzer = kiwi_morphemes) -> None:
         self._pair = OBJECTIVES[name]
         self._scorer = Scorer(analyse)
 
     @classmethod
     def of(cls, evaluate: Evaluate) -> Objective:
-        """The objective that params.yaml names, by its analyser of morphemes."""
-        return cls(evaluate.objective, analyser(CUTTERS[evaluate.morphemes]))
+        """The objective that params.yaml names, by its analyzer of morphemes."""
+        return cls(evaluate.objective, as_analyzer(CUTTERS[evaluate.morphemes]))
 
     def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
         """The score of each row: the mean over its references.

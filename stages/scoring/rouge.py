@@ -29,7 +29,7 @@ from typing import TypeVar
 
 from rouge.rouge_score import f_r_p_rouge_n
 
-from stages.scoring.morphemes import Analyser, kiwi_morphemes, words
+from stages.scoring.morphemes import Analyzer, kiwi_morphemes, words
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def clipped(hypothesis: Text, reference: Text) -> Scores:
 class Scorer:
     """Scores summaries at one level, words or morphemes; a text is analysed once, however often it is scored."""
 
-    def __init__(self, analyse: Analyser) -> None:
+    def __init__(self, analyse: Analyzer) -> None:
         self._analyse = analyse
         self._texts: dict[str, Text] = {}
 
@@ -178,9 +178,9 @@ def word_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def morpheme_scores(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], analyse: Analyser = kiwi_morphemes
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], analyse: Analyzer = kiwi_morphemes
 ) -> Scores:
-    """Score texts by their morphemes, as the competition's leaderboard does, whose analyser is not published.
+    """Score texts by their morphemes, as the competition's leaderboard does, whose analyzer is not published.
 
     Arguments and errors are those of `word_scores`.
     """

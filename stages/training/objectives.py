@@ -19,7 +19,7 @@ TokenLosses = Callable[[Packed], Tensor]
 is the negative of its log probability."""
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """From rows to losses. A row is never divided between two micro-batches, so what is compared belongs in one."""
 
     row: type[Any]
@@ -56,6 +56,6 @@ class CrossEntropy:
         return token_losses(packed)
 
 
-CROSS_ENTROPY: Objective = CrossEntropy()
-OBJECTIVES: dict[str, Objective] = {"cross_entropy": CROSS_ENTROPY}
+CROSS_ENTROPY: TrainingObjective = CrossEntropy()
+OBJECTIVES: dict[str, TrainingObjective] = {"cross_entropy": CROSS_ENTROPY}
 """By name."""

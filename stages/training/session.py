@@ -25,7 +25,7 @@ from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
-from stages.training.objectives import Objective
+from stages.training.objectives import TrainingObjective
 from stages.training.schedule import expected_seconds, make_schedule
 from stages.training.tracking import SpeedBar, Speedometer, peak_memory
 from stages.training.trainer import SummaryTrainer, as_dataset
@@ -89,7 +89,7 @@ def build_trainer(
     data: TrainingData,
     base: Base,
     run: Path,
-    objective: Objective,
+    objective: TrainingObjective,
     *,
     preview: Callable[[PreTrainedModel, int], dict[str, float]],
     callbacks: Sequence[TrainerCallback],

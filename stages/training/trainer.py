@@ -22,7 +22,7 @@ from stages.layers.packed_rows import Packed, split
 from stages.models.families import family_of, fused_families, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
-from stages.training.objectives import CROSS_ENTROPY, Objective
+from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self,
         *args: Any,
         preview: Callable[[int], dict[str, float]],
-        objective: Objective = CROSS_ENTROPY,
+        objective: TrainingObjective = CROSS_ENTROPY,
         lora_plus_ratio: float = 1.0,
         fp8: bool = False,
         **kwargs: Any,

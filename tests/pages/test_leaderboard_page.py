@@ -10,9 +10,9 @@ from stages.pages.leaderboard_page import (
     STATES,
     Run,
     best_run,
+    clock_time,
     difference,
     differing,
-    duration,
     render_leaderboard,
 )
 from stages.pages.loss_chart import AXES, MOST, Losses, charts, read_curve, thinned
@@ -109,7 +109,7 @@ def test_a_reader_of_korean_sees_no_english_but_names() -> None:
 
 
 def test_a_duration() -> None:
-    shown = [duration(seconds) for seconds in (0.4, 59.6, 3661, 360000)]
+    shown = [clock_time(seconds) for seconds in (0.4, 59.6, 3661, 360000)]
     assert shown == ["0:00:00", "0:01:00", "1:01:01", "100:00:00"]
 
 

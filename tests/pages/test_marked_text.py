@@ -6,7 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.pages.marked_text import Run, join_lines, mark_changes, mark_row, mark_tags
+from stages.pages.marked_text import Span, join_lines, mark_changes, mark_row, mark_tags
 from tests.parsed_page import in_english, part
 
 
@@ -50,4 +50,9 @@ def test_tags_are_set_off_in_the_whole_text(text: str) -> None:
 
 
 def test_lines_are_joined_by_line_feeds() -> None:
-    assert join_lines([[Run("가")], [], [Run("나", "tag")]]) == [Run("가"), Run("\n"), Run("\n"), Run("나", "tag")]
+    assert join_lines([[Span("가")], [], [Span("나", "tag")]]) == [
+        Span("가"),
+        Span("\n"),
+        Span("\n"),
+        Span("나", "tag"),
+    ]

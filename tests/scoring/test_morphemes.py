@@ -12,7 +12,7 @@ from stages.scoring import morphemes
 from stages.scoring.morphemes import (
     CUTTERS,
     Morpheme,
-    analyser,
+    as_analyzer,
     cut_with_kiwi,
     cut_with_mecab,
     kiwi_morphemes,
@@ -32,7 +32,7 @@ def test_masks_and_speaker_tags_are_one_morpheme() -> None:
 
 @needs_mecab
 def test_mecab_cuts_a_speaker_tag_into_four() -> None:
-    assert analyser(cut_with_mecab)(["#Person1#은 3.5킬로를 갔습니다.", "", "끝.\n시작"]) == [
+    assert as_analyzer(cut_with_mecab)(["#Person1#은 3.5킬로를 갔습니다.", "", "끝.\n시작"]) == [
         "# Person 1 # 은 3 . 5 킬로 를 갔 습니다 .",
         "",
         "끝 . 시작",
@@ -43,7 +43,7 @@ def test_mecab_cuts_a_speaker_tag_into_four() -> None:
 def test_mecab_scores_a_pair_worked_by_hand() -> None:
     # # Person 1 은 학교 에 갔 다 beside # Person 2 는 학교 에 갔 다 as sets: 6 of 8 (# counts once).
     # Pairs: (# Person) (학교 에) (에 갔) (갔 다) of 8. In order: all but 1 and 은.
-    scores = morpheme_scores(["#Person1#은 학교에 갔다"], [["#Person2#는 학교에 갔다"]], analyser(cut_with_mecab))
+    scores = morpheme_scores(["#Person1#은 학교에 갔다"], [["#Person2#는 학교에 갔다"]], as_analyzer(cut_with_mecab))
     assert scores.rounded() == {"rouge1": 75.0, "rouge2": 50.0, "rougeL": 75.0, "final": 66.6667}
 
 

@@ -21,7 +21,7 @@ from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.load import load_base
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, trainable
-from stages.training.objectives import CROSS_ENTROPY, Objective
+from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import sft_config
 from tests.tiny_project import ROOT
@@ -73,7 +73,7 @@ def make_trainer(
     plan: MemoryPlan | None = None,
     lora_plus_ratio: float = 1.0,
     lora: dict[str, Any] | None = None,
-    objective: Objective = CROSS_ENTROPY,
+    objective: TrainingObjective = CROSS_ENTROPY,
     **train: Any,
 ) -> SummaryTrainer:
     """A trainer with the stage's own settings, whose adapter already does something."""

@@ -1,0 +1,208 @@
+"""Runs of the pipeline's stages in folders of their own, several at a time, scored on dev and test.
+
+A worker process imports the libraries once and runs one stage after another, each as `python -m stages.NAME` would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import runpy
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import reduce
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from stages.core import paths
+from stages.core.errors import UserError
+from stages.core.params import flat, read_yaml
+from stages.corpus.predictions import read_predictions
+from stages.corpus.tables import Split, read_table, references
+from stages.scoring.bootstrap import paired
+from stages.scoring.morphemes import kiwi_morphemes
+from stages.scoring.rouge import Scorer, clipped
+from stages.scoring.score_table import SPLITS
+from stages.scoring.shape import length_ratio, repeated_words
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = "sample"
+"""The recipe with every key that any other sets."""
+DATA_STAGES = tuple(
+    f"stages.{name}"
+    for name in ("fetch_model", "ingest", "clean", "check", "paraphrase", "speaker_swap", "synthesize", "merge")
+)
+SCORES = ("published", "clipped")
+
+Settings = dict[str, Any]
+"""Values by dotted key of params.yaml."""
+Result = dict[str, Any]
+"""A run: `name`, `source`, `seed`, `seconds` by stage, and by split what `score` gives."""
+
+
+def settings_of(recipe: str) -> Settings:
+    """What a recipe sets beside the sample's; a recipe is named as `stages.recipe` names it, or is a file."""
+    path = Path(recipe) if recipe.endswith(".yaml") else ROOT / "recipes" / f"{recipe}.yaml"
+    return dict(flat(read_yaml(ROOT / "recipes" / f"{SAMPLE}.yaml"))) | dict(flat(read_yaml(path)))
+
+
+def make_project(folder: Path, source: Path, settings: Settings) -> None:
+    """Write what the stages read: parameters, models, rules, answers that an LLM gave, and the tables."""
+    for name in ("data/rules", "data/answers"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "data/raw").symlink_to(source.resolve())
+    (folder / "models").mkdir()
+    weights = ROOT / "models/weights"
+    weights.mkdir(parents=True, exist_ok=True)  # unpacked once for all runs
+    (folder / "models/weights").symlink_to(weights)
+    shutil.copy(ROOT / "models.yaml", folder)
+    shutil.copy(ROOT / "params.yaml", folder)
+    change(folder, {**settings, "data.source": "data/raw"})
+
+
+def change(folder: Path, settings: Settings) -> None:
+    """Set values in a project's params.yaml."""
+    params = read_yaml(folder / "params.yaml")
+    for dotted, value in settings.items():
+        *sections, key = dotted.split(".")
+        reduce(lambda section, name: section[name], sections, params)[key] = value
+    YAML().dump(params, folder / "params.yaml")
+
+
+def run_modules(names: Sequence[str], folder: Path) -> dict[str, float]:
+    """Run modules in a project one after another; what they print goes to its run.log.
+
+    Returns:
+        The seconds that each took.
+
+    Raises:
+        UserError: one failed; the log's last line says why.
+    """
+    seconds = {}
+    before, log = Path.cwd(), folder / "run.log"
+    os.chdir(folder)
+    try:
+        for name in names:
+            began = time.perf_counter()
+            with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                _run(name, folder)
+            seconds[name.rpartition(".")[2]] = round(time.perf_counter() - began, 1)
+    finally:
+        os.chdir(before)
+    return seconds
+
+
+def _run(name: str, folder: Path) -> None:
+    sys.argv = [name]
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            last = (folder / "run.log").read_text().splitlines()[-1:]
+            raise UserError(f"{name}: failed in {folder}: {' '.join(last)}") from None
+    finally:
+        logging.getLogger().handlers.clear()  # they write to the log that is closed now
+
+
+def score(folder: Path, split: Split) -> dict[str, Any]:
+    """The scores of each row of a split, the percent of rows that repeat themselves, and the length ratio."""
+    rows = read_table(folder / paths.CHECKED / f"{split}.csv", split)
+    refs = references(rows)
+    summaries = read_predictions(folder / paths.PREDICTIONS / f"{split}.csv", rows["fname"])
+    scorer = Scorer(kiwi_morphemes)
+    return {
+        "published": [round(row.final, 4) for row in scorer.rows(summaries, refs)],
+        "clipped": [round(row.final, 4) for row in scorer.rows(summaries, refs, clipped)],
+        "repeats": 100 * fmean(bool(repeated_words(summary)) for summary in summaries),
+        "length": length_ratio(summaries, refs),
+    }
+
+
+def read_results(output: Path | None, source: Path) -> list[Result]:
+    """The runs of a source that a file of JSON lines holds."""
+    if output is None or not output.exists():
+        return []
+    results = [json.loads(line) for line in output.read_text().splitlines()]
+    return [result for result in results if result["source"] == source.name]
+
+
+def run_all(
+    work: Callable[..., list[Result]], tasks: Sequence[tuple[Any, ...]], jobs: int, output: Path | None
+) -> list[Result]:
+    """Run tasks in worker processes; each result is written as soon as it is there.
+
+    Raises:
+        UserError: a task failed; the others have ended.
+    """
+    results: list[Result] = []
+    failed: list[UserError] = []
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        started = [pool.submit(work, *task) for task in tasks]
+        for each in tqdm(as_completed(started), total=len(started), unit="run"):
+            try:
+                found = each.result()
+            except UserError as error:
+                failed.append(error)
+                tqdm.write(str(error))
+                continue
+            results += found
+            if output:
+                with output.open("a") as file:
+                    file.writelines(json.dumps(result) + "\n" for result in found)
+    if failed:
+        raise failed[0]
+    return results
+
+
+def average(results: Sequence[Result], split: Split, column: str) -> list[float]:
+    """Of each row, the mean over the seeds."""
+    return [fmean(values) for values in zip(*(result[split][column] for result in results), strict=True)]
+
+
+def table(results: Sequence[Result], names: Sequence[str], split: Split) -> str:
+    """Runs of one source as Markdown: a line for each name, with means over the seeds, compared with the first name.
+
+    After ±, the standard deviation of the seeds' means; in brackets the 95% interval of the difference, row by row.
+    """
+    of = {name: [result for result in results if result["name"] == name] for name in names}
+    of = {name: found for name, found in of.items() if found}
+    first = next(iter(of))
+    lines = [
+        f"| {split} | published | difference | clipped | difference | repeats | length | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in of.items():
+        cells = [name]
+        for column in SCORES:
+            scores = average(runs, split, column)
+            cells.append(f"{fmean(scores):.2f} ± {deviation(runs, split, column):.2f}")
+            gain = paired(average(of[first], split, column), scores).interval
+            cells.append("" if name == first else f"{gain.mean:+.2f} [{gain.low:.2f}, {gain.high:.2f}]")
+        cells += [
+            f"{fmean(run[split]['repeats'] for run in runs):.1f}%",
+            f"{fmean(run[split]['length'] for run in runs):.2f}",
+            f"{fmean(sum(run['seconds'].values()) for run in runs):.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def deviation(results: Sequence[Result], split: Split, column: str) -> float:
+    """The standard deviation of the seeds' means; 0 of a single one."""
+    means = [fmean(result[split][column]) for result in results]
+    return stdev(means) if len(means) > 1 else 0.0
+
+
+def tables(results: Sequence[Result], names: Sequence[str]) -> str:
+    """The tables of dev and of test."""
+    return "\n\n".join(table(results, names, split) for split in SPLITS)

@@ -1,0 +1,100 @@
+"""Whether a recipe's summaries are better than another's, and than plain TRL's, on the same tables and over some seeds.
+
+    python -m benchmarks.recipes --source data/sample --recipes fewshot_baseline plain_trl sample --seeds 1 2 3
+
+Each run is the pipeline's own stages in a folder of its own, with params.yaml as a recipe changes it. `plain_trl` is no
+recipe: it trains by TRL's defaults (benchmarks/plain_trl.py) and decodes greedily. The rows are the same for all seeds,
+which training and decoding take. Scores are at morpheme level; the rows' means over the seeds are compared with those
+of the first recipe. With --output, what is in the file is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.pipeline_runs import (
+    DATA_STAGES,
+    ROOT,
+    SAMPLE,
+    Result,
+    Settings,
+    change,
+    make_project,
+    read_results,
+    run_all,
+    run_modules,
+    score,
+    settings_of,
+    tables,
+)
+from stages.core import paths
+from stages.core.errors import run_stage
+from stages.core.files import read_json
+from stages.scoring.score_table import SPLITS
+
+PLAIN = "plain_trl"
+UNAIDED: Settings = {  # what a plain training has not
+    "augment.paraphrase.n": 0,
+    "augment.speaker_swap.n": 0,
+    "augment.synthesize.n": 0,
+    "train.epochs": 3,
+    "decoding.tune": False,
+    "decoding.postprocess": [],
+}
+
+
+def run(recipe: str, source: Path, seed: int, keep: Path | None) -> list[Result]:
+    """One run of a recipe: what it chose, what it took, and its scores."""
+    with TemporaryDirectory() as temporary:
+        folder = (keep or Path(temporary)) / f"{Path(recipe).stem}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        plain = recipe == PLAIN
+        make_project(folder, source, settings_of(SAMPLE) | UNAIDED if plain else settings_of(recipe))
+        seconds = run_modules(DATA_STAGES, folder)
+        change(folder, {"seed": seed})
+        train = "benchmarks.plain_trl" if plain else "stages.train"
+        seconds |= run_modules([train, "stages.tune_decoding", "stages.infer"], folder)
+        return [
+            {
+                "name": Path(recipe).stem,
+                "source": source.name,
+                "seed": seed,
+                "rows": read_json(folder / paths.AUGMENTATION_METRICS)["total"],
+                "decoding": read_json(folder / paths.DECODING)["chosen"],
+                "seconds": seconds,
+                **{split: score(folder, split) for split in SPLITS},
+            }
+        ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=ROOT / "data/sample", help="a folder with the three tables")
+    parser.add_argument("--recipes", nargs="+", default=["fewshot_baseline", PLAIN, SAMPLE])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
+    parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
+    options = parser.parse_args()
+    results = read_results(options.output, options.source)
+    known = {(each["name"], each["seed"]) for each in results}
+    wanted = [(recipe, seed) for seed in options.seeds for recipe in options.recipes]
+    missing = [
+        (recipe, options.source, seed, options.keep)
+        for recipe, seed in wanted
+        if (Path(recipe).stem, seed) not in known
+    ]
+    try:
+        results += run_all(run, missing, options.jobs, options.output)
+    finally:
+        shown = [each for each in results if each["seed"] in options.seeds]
+        if shown:
+            print(tables(shown, [Path(recipe).stem for recipe in options.recipes]))
+
+
+if __name__ == "__main__":
+    run_stage(main)
