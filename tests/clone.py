@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.preloaded_python import folder_of_python
+from tests.preloaded_python import COMMANDS, folder_of_python
 from tests.tiny import build_tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -81,8 +81,9 @@ class Clone:
         scripts.mkdir(parents=True)
         for script in Path(sys.executable).parent.iterdir():
             (scripts / script.name).symlink_to(script)
-        (scripts / "python").unlink()
-        (scripts / "python").symlink_to(Path(folder_of_python(self.environment())) / "python")
+        for command in COMMANDS:
+            (scripts / command).unlink()
+            (scripts / command).symlink_to(Path(folder_of_python(self.environment())) / command)
         # Newer than the lock, whatever its age: nothing is to be installed.
         os.utime(self.folder / "requirements.lock", (0, 0))
         (self.folder / ".venv/.installed").touch()

@@ -1,8 +1,9 @@
-"""A `python` that has the heavy libraries imported already, for the commands of a test's clone.
+"""A `python` and a `dvc` that have the heavy libraries imported already, for the commands of a test's clone.
 
-Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model. So one process
-imports them, and is forked for each `python -m stages.NAME` that a clone runs. The stage itself, its modules and its
-working folder are the clone's; everything else that is run with this `python` runs with the real one.
+Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model, and importing DVC
+longer than what most of its commands do. So one process imports them, and is forked for each `dvc` and each
+`python -m stages.NAME` that a clone runs. The stage itself, its modules and its working folder are the clone's;
+everything else that is run with this `python` runs with the real one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = (
     "torch",
@@ -38,27 +42,34 @@ LIBRARIES = (
     "jinja2",
     "ruamel.yaml",
     "transformers.models.llama.modeling_llama",
+    "dvc.cli.parser",
+    "dvc.repo",
+    "hypothesis",  # by pandera
+    "openai.resources.chat",
+    "aiohttp",
 )
 READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "HUGGINGFACE_", "PYTHON", "OMP_")
 """The beginnings of the environment variables that Python or a library reads once, when it starts."""
+COMMANDS = ("python", "dvc")
 COMMAND = """#!{python} -SE
 import array, json, os, socket, sys
 
-if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("stages."):
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+words = ["-m", "dvc", *sys.argv[1:]] if os.path.basename(sys.argv[0]) == "dvc" else sys.argv[1:]
+if words[:1] != ["-m"] or words[1] != "dvc" and not words[1].startswith("stages."):
+    os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([os.getcwd(), dict(os.environ), sys.argv[2:]]).encode()
+request = json.dumps([os.getcwd(), dict(os.environ), words[1:]]).encode()
 server.sendmsg([len(request).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
 server.sendall(request)
 code = int(server.recv(8))
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
-"""What a clone finds as `python`: it hands over its streams, and ends as the stage ends."""
+"""What a clone finds as `python` and as `dvc`: it hands over its streams, and ends as the stage ends."""
 
 
 def folder_of_python(environment: dict[str, str]) -> str:
-    """A folder whose `python` starts stages without importing libraries anew, for the PATH of this environment."""
+    """A folder whose `python` and `dvc` start without importing libraries anew, for the PATH of this environment."""
     once = {key: value for key, value in environment.items() if key.startswith(READ_AT_IMPORT)}
     return _serve(tuple(sorted(once.items())))
 
@@ -67,15 +78,17 @@ def folder_of_python(environment: dict[str, str]) -> str:
 def _serve(once: tuple[tuple[str, str], ...]) -> str:
     folder = Path(tempfile.mkdtemp(prefix="python-"))
     address = str(folder / "socket")
-    command = folder / "python"
-    command.write_text(COMMAND.format(python=sys.executable, address=address))
-    command.chmod(0o755)
+    for name in COMMANDS:
+        (folder / name).write_text(COMMAND.format(python=sys.executable, address=address))
+        (folder / name).chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
         server = subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno())],
-            env={key: value for key, value in os.environ.items() if not key.startswith(READ_AT_IMPORT)} | dict(once),
+            env={key: value for key, value in os.environ.items() if not key.startswith(READ_AT_IMPORT)}
+            | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}  # tensors need no new pages each time
+            | dict(once),
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,  # which closes when the tests end, however they do
             stdout=subprocess.DEVNULL,
@@ -124,15 +137,45 @@ def _take_over(command: socket.socket) -> list[str]:
     return list(words)
 
 
+def read_dictionaries() -> None:
+    """Have Kiwi read its dictionaries, which takes it longer than training the tiny model.
+
+    A fork loses threads, so this Kiwi has none, and takes a list of texts one by one: to the same morphemes.
+    """
+    import kiwipiepy
+
+    class WithoutThreads(kiwipiepy.Kiwi):  # type: ignore[misc]
+        def tokenize(self, text: str | Iterable[str], **options: Any) -> Any:
+            tokenize = functools.partial(super().tokenize, **options)
+            return tokenize(text) if isinstance(text, str) else map(tokenize, text)
+
+    real, ready = kiwipiepy.Kiwi, WithoutThreads(num_workers=0)
+    ready.tokenize("")
+    kiwipiepy.Kiwi = lambda **options: real(**options) if options else ready
+
+
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    read_dictionaries()
     gc.freeze()
     sys.path[0] = ""
     module, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     sys.path[0] = str(Path.cwd())
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    code: object = None
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    if code is not None and not isinstance(code, int):
+        sys.exit(str(code))
+    # Python's own end but for one thing: libraries are not taken apart, which takes longer than most stages.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":
