@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,12 +120,41 @@ def tiny_manifest(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     return manifest
 
 
+@pytest.fixture(scope="session")
+def tiny_projects(
+    tiny_checkpoint: Path, tiny_chat_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Folders with a project as tests/tiny_project.py builds it, in which functions have run; each is made once."""
+
+    @cache
+    def made(*functions: Callable[[], None]) -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("DVC_ROOT", raising=False)
+            build_project({"plain": tiny_checkpoint, "chat": tiny_chat_checkpoint})
+            for function in functions:
+                function()
+        return folder
+
+    return made
+
+
 @pytest.fixture
-def tiny_project(
-    tiny_checkpoint: Path, tiny_chat_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def project_after(
+    tiny_projects: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Makes the working folder a copy of the project that functions leave."""
+
+    def enter(*functions: Callable[[], None]) -> Path:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        return Path(shutil.copytree(tiny_projects(*functions), tmp_path, dirs_exist_ok=True))
+
+    return enter
+
+
+@pytest.fixture
+def tiny_project(project_after: Callable[..., Path]) -> Path:
     """The working folder, with a project as tests/tiny_project.py builds it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    build_project({"plain": tiny_checkpoint, "chat": tiny_chat_checkpoint})
-    return tmp_path
+    return project_after()

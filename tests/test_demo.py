@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -25,8 +25,7 @@ DIALOGUE = "#Person1#: 내일 만날까요?\n#Person2#: 네, 좋아요."
 SETTINGS = DecodingSettings(max_new_tokens=24)
 
 
-@pytest.fixture
-def server(tiny_project: Path) -> Iterator[demo.Demo]:
+def train_once() -> None:
     configure(
         quantization={"load_in_4bit": False, "compute_dtype": "float32"},
         train={"epochs": 1, "preview_samples": 0, "learning_rate": 0.05},
@@ -35,6 +34,11 @@ def server(tiny_project: Path) -> Iterator[demo.Demo]:
     )
     train.main()
     write_json(paths.DECODING, {"chosen": asdict(SETTINGS)})
+
+
+@pytest.fixture
+def server(project_after: Callable[..., Path]) -> Iterator[demo.Demo]:
+    project_after(train_once)
     with demo.Demo(Summarizer.load(load_params()), 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -35,8 +35,7 @@ from tests.tiny_project import ROOT, configure, copy_of_the_code
 SETTINGS = DecodingSettings(max_new_tokens=10, num_beams=2, length_penalty=0.7)
 
 
-@pytest.fixture
-def trained(tiny_project: Path) -> None:
+def train_once() -> None:
     """A project with an adapter, and decoding settings that params.yaml does not give."""
     configure(
         quantization={"load_in_4bit": False, "compute_dtype": "float32"},
@@ -45,6 +44,11 @@ def trained(tiny_project: Path) -> None:
     )
     train.main()
     write_json(paths.DECODING, {"chosen": asdict(SETTINGS)})
+
+
+@pytest.fixture
+def trained(project_after: Callable[..., Path]) -> None:
+    project_after(train_once)
 
 
 def expected(path: Path) -> list[str]:

@@ -26,6 +26,7 @@ def test_two_clones_end_in_the_same_lock(lock: bytes, tmp_path: Path) -> None:
 def test_a_killed_training_goes_on_and_ends_in_the_same_lock(lock: bytes, tmp_path: Path) -> None:
     clone = Clone(tmp_path / "killed")
     checkpoints = clone.folder / "models" / "checkpoints"
+    clone.dvc("repro", "fetch_model", "merge")  # what comes before a training
 
     def complete() -> int:
         return len(list(checkpoints.glob("*/checkpoint-*/complete.json")))

@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,8 @@ from tests.tiny_project import ROOT, configure
 TEST = Path("data/checked/test.csv")
 
 
-@pytest.fixture
-def finished(tiny_project: Path) -> pd.DataFrame:
-    """A project that has predicted: its test rows with their summaries."""
+def predict() -> None:
+    """All that comes before `summarize`, on a table that is cleaned as it cleans."""
     configure(
         quantization={"load_in_4bit": False, "compute_dtype": "float32"},
         train={"epochs": 0.25, "preview_samples": 0},
@@ -42,6 +42,12 @@ def finished(tiny_project: Path) -> pd.DataFrame:
     write_table(table.assign(dialogue=[text for text, _ in corrected]), TEST)
     write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=24, num_beams=2))})
     infer.main()
+
+
+@pytest.fixture
+def finished(project_after: Callable[..., Path]) -> pd.DataFrame:
+    """A project that has predicted: its test rows with their summaries."""
+    project_after(predict)
     return read_table(TEST, "test").merge(
         pd.read_csv(paths.PREDICTIONS / "test.csv", keep_default_na=False), on="fname"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -35,14 +36,18 @@ def read() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def trained(tiny_project: Path) -> None:
+def train_once() -> None:
     """A project with an adapter, where four dev samples decide."""
     configure(
         train={"epochs": 0.25, "preview_samples": 0},
         decoding={"max_new_tokens": 12, "tune_samples": 4, "tune_length_penalty": [0.7, 3.0]},
     )
     train.main()
+
+
+@pytest.fixture
+def trained(project_after: Callable[..., Path]) -> None:
+    project_after(train_once)
 
 
 def test_candidates_are_all_combinations() -> None:
