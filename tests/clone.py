@@ -25,7 +25,13 @@ SMALL = {
     "data": {"limit": 12},
     "augment": {"paraphrase": {"n": 0}, "speaker_swap": {"n": 4}, "synthesize": {"n": 0}},
     "lora": {"r": 4, "dropout": 0.1},
-    "train": {"epochs": 2, "eval_steps": 2, "preview_samples": 2, "preview_max_new_tokens": 8},
+    "train": {
+        "epochs": 2,
+        "eval_steps": 2,
+        "max_tokens_per_batch": 512,
+        "preview_samples": 2,
+        "preview_max_new_tokens": 8,
+    },
     "decoding": {"max_new_tokens": 8, "tune_samples": 2, "tune_num_beams": [1, 2], "tune_length_penalty": [1.0]},
     # Kiwi takes four seconds to start, and each stage that scores starts one; other tests score with it.
     "evaluate": {"morphemes": "mecab" if find_spec("mecab") else "kiwi"},

@@ -20,7 +20,17 @@ from tests.fake_openai import KEY, FakeOpenAI
 from tests.tiny import build_tiny_checkpoint
 from tests.tiny_project import build_project
 
-LONGEST = ("test_experiments.py", "test_readme.py", "test_reproducibility.py", "test_ablation.py", "test_llm_faults.py")
+LONGEST = (
+    "test_readme.py",
+    "test_experiments.py",
+    "test_reproducibility.py",
+    "test_train.py",
+    "test_families.py",
+    "test_hooks.py",
+    "test_forges.py",
+    "test_llm_faults.py",
+    "test_ablation.py",
+)
 """The files that take minutes, of which one at the end would leave a worker alone with it."""
 
 

@@ -175,6 +175,7 @@ def test_the_learning_rate_rises_and_then_falls_as_a_cosine(tiny_project: Path) 
 
 
 def test_only_the_adapter_is_trained(tiny_project: Path) -> None:
+    configure(train={"epochs": 1, "preview_samples": 0})
     before = {path.name: path.read_bytes() for path in Path("models/weights/plain").iterdir()}
     train.main()
     assert {path.name: path.read_bytes() for path in Path("models/weights/plain").iterdir()} == before
