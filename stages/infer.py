@@ -21,10 +21,11 @@ from stages.core.fingerprint import stage_sources
 from stages.core.params import Params, load_params
 from stages.corpus.predictions import write_submission
 from stages.corpus.tables import Split, read_table, references, write_table
-from stages.decoding.find_adapter import find_adapter
+from stages.decoding.find_adapter import find_adapters
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
 from stages.decoding.predict import Prediction, predict_all, shaping
+from stages.decoding.rerank import reranked_as
 from stages.decoding.resume_log import ResumeLog, resume_log_for
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings
@@ -51,21 +52,16 @@ def resume_log(params: Params, settings: DecodingSettings, ensemble: list[Path],
 
 def main() -> None:
     params = load_params()
-    settings = DecodingSettings(**read_json(paths.DECODING)["chosen"])
-    ensemble = [find_adapter(name) for name in params.decoding.ensemble]
+    chosen = read_json(paths.DECODING)
+    params = reranked_as(chosen, params)
+    settings = DecodingSettings(**chosen["chosen"])
+    ensemble = find_adapters(params.decoding.ensemble)
     writers = load_writers(params.decoding, params.quantization, ensemble)
     tables = {split: read_table(path, split) for split, path in TABLES.items()}
     logs = {split: resume_log(params, settings, ensemble, split) for split in tables}
     answers: dict[Split, list[Prediction]] = {}
     for split, table in tables.items():
-        answers[split] = predict_all(
-            writers,
-            table["dialogue"].tolist(),
-            settings,
-            params,
-            split,
-            logs[split],
-        )
+        answers[split] = predict_all(writers, table["dialogue"].tolist(), settings, params, split, logs[split])
     names = params.decoding.postprocess
     predictions = {
         split: pd.DataFrame(

@@ -153,7 +153,9 @@ SHOWN_ALWAYS = ("final", "repeats", "length_ratio")
 
 def decoding_search(decoding: Mapping[str, Any]) -> DecodingSearch:
     """What was tried on dev, what was chosen, and what that gained; nothing is tried in a run that does not search."""
-    chosen, tried = decoding["chosen"], decoding.get("tried", [])
+    chosen, tried = dict(decoding["chosen"]), decoding.get("tried", [])
+    if weighed := decoding.get("rerank"):
+        chosen |= {"rerank": weighed["rerank"], "drawn": weighed["samples"]}
     names = list(dict.fromkeys(name for candidate in tried for name in candidate))
     cells = {name: [_shown(candidate.get(name, "–")) for candidate in tried] for name in names}
     telling = [name for name in names if len(set(cells[name])) > 1 or name in SHOWN_ALWAYS]
