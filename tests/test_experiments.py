@@ -68,7 +68,7 @@ def numbers(value: object) -> int:
 
 def test_a_changed_rank_is_recorded_and_compared(team: Team, clone: Clone) -> None:
     log = clone.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
-    assert set(stages_run(log)) == {"train", "folds", "tune_decoding", "infer", "evaluate"}
+    assert set(stages_run(log)) == {"train", "folds", "tune_decoding", "refit", "infer", "evaluate"}
     changed_files = set(clone.git("diff", "--name-only").split())
     assert changed_files >= {"dvc.lock", "metrics/train/metrics.json", "params.yaml"}
     assert all(name in ("dvc.lock", "params.yaml") or name.startswith("metrics/") for name in changed_files)

@@ -340,6 +340,13 @@ class Folds(Section):
     """Parts that the training rows are divided into, each with an adapter that is trained on the others; 0 for none."""
 
 
+class Refit(Section):
+    """A last adapter, which learns dev too: for the submission alone, since nothing is left to score it on."""
+
+    enabled: bool
+    """Train it, as many epochs as were best on dev, and let it summarize test in place of models/adapter."""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NewTokens = Annotated[int, Field(ge=1, le=4096)]
 
@@ -454,6 +461,7 @@ class Params(Section):
     lora: Lora
     train: Train
     folds: Folds
+    refit: Refit
     decoding: Decoding
     evaluate: Evaluate
 

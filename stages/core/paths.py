@@ -16,6 +16,8 @@ FOLDS = Path("models/folds")
 """The adapter of each fold, by its number, and `FOLD_ROWS`."""
 FOLD_ROWS = FOLDS / "rows.csv"
 """The fold that each original training row is of, whose adapter has not seen it."""
+REFIT = Path("models/refit")
+"""The adapter that learned dev too; empty without one."""
 
 INPUTS_FOUND = Path("data/.found")
 """Says that the tables and rules that params.yaml names are within reach."""
