@@ -57,7 +57,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def project(tiny_project: Path, one_process: None) -> None:
-    """A project with two folds, of which the second has an odd row more than it would by chance."""
+    """A project with two folds."""
     configure(folds={"n": 2}, train={"epochs": 1, "preview_samples": 0}, lora={"dropout": 0.2})
 
 

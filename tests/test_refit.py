@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ def outputs() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(paths.REFIT.rglob("*")) if path.is_file()}
 
 
-@pytest.fixture
-def trained(tiny_project: Path) -> None:
+def train_once() -> None:
     """A project with an adapter whose best step was the sixth of eight, and a refit asked for."""
     configure(
         train={"preview_samples": 0},
@@ -44,6 +44,11 @@ def trained(tiny_project: Path) -> None:
     logged["best"]["step"] = 6
     write_json(paths.TRAINING_LOG / "metrics.json", logged)
     write_json(paths.DECODING, {"objective": "balanced", "chosen": asdict(SETTINGS)})
+
+
+@pytest.fixture
+def trained(project_after: Callable[..., Path]) -> None:
+    project_after(train_once)
 
 
 def test_every_reference_of_dev_is_a_row() -> None:
