@@ -19,7 +19,7 @@ from stages.core import paths
 from stages.core.files import read_json, write_json
 from stages.core.params import Decoding, load_params
 from stages.corpus.tables import read_table, references
-from stages.decoding.find_adapter import find_adapter
+from stages.decoding.find_adapter import find_adapters
 from stages.decoding.postprocess import process
 from stages.decoding.predict import predict_all
 from stages.engines.load_writers import load_writers
@@ -59,7 +59,7 @@ def main() -> None:
     compared = arms(params.decoding, options.samples)
     *_, last = compared
     print(f"chosen on dev: {compared['chosen on dev'][0]}")
-    writers = load_writers(compared[last][1], params.quantization, [find_adapter(name) for name in options.ensemble])
+    writers = load_writers(compared[last][1], params.quantization, find_adapters(options.ensemble))
     scorer = Scorer(as_analyzer(CUTTERS[params.evaluate.morphemes]))
     scores: dict[str, dict[str, list[float]]] = {}
     for split in SPLITS:

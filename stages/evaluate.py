@@ -29,7 +29,7 @@ from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import CUTTERS, Cutter, as_analyzer, remembering
 from stages.scoring.rouge import Scorer, Scores
 from stages.scoring.row_scores import row_score, to_csv
-from stages.scoring.score_table import SPLITS, summary_table
+from stages.scoring.score_table import REFITTED, SPLITS, summary_table
 from stages.scoring.scored_rows import ScoredRow, headline, measure, score_rows
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def read_decoding(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    analyzer = load_params().evaluate.morphemes
+    params = load_params()
+    analyzer = params.evaluate.morphemes
     cut = remembering(CUTTERS[analyzer])
     decoding = read_decoding(paths.DECODING)
     read = {split: read_split(split, cut) for split in SPLITS}
@@ -110,11 +111,13 @@ def main() -> None:
         split: {row.fname: row_score(row.references, row.scores) for row in rows} for split, (rows, _) in scored.items()
     }
     copy_training(paths.TRAINING_LOG, paths.TRAIN_METRICS)
-    write_text(paths.REPORT, render_report(scored, decoding, cut))
-    write_json(paths.EVAL_SCORES, scores)
+    write_text(paths.REPORT, render_report(scored, decoding, cut, refitted=params.refit.enabled))
+    adapters = {"dev": paths.ADAPTER.as_posix(), "test": paths.REFIT.as_posix()}
+    every = scores | ({REFITTED: adapters} if params.refit.enabled else {})
+    write_json(paths.EVAL_SCORES, every)
     write_text(paths.ROW_SCORES, to_csv(by_row, analyzer))
     write_metrics({split: headline(measured) for split, measured in scores.items()}, paths.EVAL_METRICS)
-    print(summary_table(scores))
+    print(summary_table(every))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 Answers are kept in models/partial as they come: a run that was killed goes on where it was, and ends in the same files,
 unless parameters, inputs or its own code are others.
+With `refit.enabled` the adapter that learned dev too writes test, and dev is as the run that it follows has it.
 What the postprocessing rules do to the score of dev is written to metrics/eval/postprocess.json.
 """
 
 from __future__ import annotations
 
+import gc
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ import pandas as pd
 import torch
 
 from stages.core import paths
-from stages.core.errors import run_stage
+from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json, replacing, write_json
 from stages.core.fingerprint import stage_sources
 from stages.core.params import Params, load_params
 from stages.corpus.predictions import write_submission
 from stages.corpus.tables import Split, read_table, references, write_table
-from stages.decoding.find_adapter import find_adapter
+from stages.decoding.find_adapter import find_adapters
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
 from stages.decoding.predict import Prediction, predict_all, shaping
+from stages.decoding.rerank import reranked_as
 from stages.decoding.resume_log import ResumeLog, resume_log_for
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings
@@ -33,10 +36,26 @@ from stages.scoring.objective import Objective
 TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
 
-def resume_log(params: Params, settings: DecodingSettings, ensemble: list[Path], split: Split) -> ResumeLog:
+def adapters(params: Params) -> dict[Split, Path]:
+    """The adapter that summarizes each split: a refitted one learned dev, so it is for test alone.
+
+    Raises:
+        UserError: vLLM is to write with a refitted one.
+    """
+    if params.refit.enabled and params.decoding.engine == "vllm":
+        raise UserError(
+            f"params.yaml: decoding.engine = 'vllm': it loads {paths.MERGED_MODEL}, and test is for {paths.REFIT}; "
+            "set transformers, or refit.enabled: false"
+        )
+    return {"dev": paths.ADAPTER, "test": paths.REFIT if params.refit.enabled else paths.ADAPTER}
+
+
+def resume_log(
+    params: Params, settings: DecodingSettings, adapter: Path, ensemble: list[Path], split: Split
+) -> ResumeLog:
     """The log of a split's answers."""
     files = [paths.MANIFEST, TABLES[split], *stage_sources("infer")]
-    for folder in (paths.ADAPTER, *ensemble):
+    for folder in (adapter, *ensemble):
         files += sorted(path for path in folder.iterdir() if path.is_file())
     settings_of_run: dict[str, Any] = {
         "split": split,
@@ -51,21 +70,21 @@ def resume_log(params: Params, settings: DecodingSettings, ensemble: list[Path],
 
 def main() -> None:
     params = load_params()
-    settings = DecodingSettings(**read_json(paths.DECODING)["chosen"])
-    ensemble = [find_adapter(name) for name in params.decoding.ensemble]
-    writers = load_writers(params.decoding, params.quantization, ensemble)
+    chosen = read_json(paths.DECODING)
+    params = reranked_as(chosen, params)
+    settings = DecodingSettings(**chosen["chosen"])
+    ensemble = find_adapters(params.decoding.ensemble)
+    writing = adapters(params)
     tables = {split: read_table(path, split) for split, path in TABLES.items()}
-    logs = {split: resume_log(params, settings, ensemble, split) for split in tables}
+    logs = {split: resume_log(params, settings, writing[split], ensemble, split) for split in tables}
     answers: dict[Split, list[Prediction]] = {}
-    for split, table in tables.items():
-        answers[split] = predict_all(
-            writers,
-            table["dialogue"].tolist(),
-            settings,
-            params,
-            split,
-            logs[split],
-        )
+    for adapter in dict.fromkeys(writing.values()):
+        writers = load_writers(params.decoding, params.quantization, ensemble, adapter)
+        for split in (split for split in tables if writing[split] == adapter):
+            dialogues = tables[split]["dialogue"].tolist()
+            answers[split] = predict_all(writers, dialogues, settings, params, split, logs[split])
+        del writers  # a GPU may not have room for two base models
+        gc.collect()
     names = params.decoding.postprocess
     predictions = {
         split: pd.DataFrame(

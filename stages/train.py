@@ -12,25 +12,26 @@ from dvclive import Live
 
 from stages.core import paths
 from stages.core.errors import run_stage
-from stages.core.files import read_json, remove, replacing, write_json, write_text
+from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import stage_sources
 from stages.core.params import load_params
 from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
-from stages.models.adapter_files import save_adapter
-from stages.models.model_card import Training, model_card
 from stages.training.checkpoints import last_checkpoint, run_folder
 from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
 from stages.training.objectives import OBJECTIVES
 from stages.training.preview import Preview
-from stages.training.session import build_trainer, load_trainable_base, refuse_what_cannot_run, train_from
+from stages.training.session import (
+    SECTIONS,
+    best_on_dev,
+    build_trainer,
+    load_trainable_base,
+    refuse_what_cannot_run,
+    train_from,
+    write_adapter,
+)
 from stages.training.tracking import TrackWithLive
-
-SECTIONS = {"seed", "quantization", "prompt", "lora", "train"}
-"""What a training reads of params.yaml."""
-WITHOUT_EFFECT = {"train": {"preview_samples", "preview_max_new_tokens", "save_total_limit"}}
-"""Of these the ones that leave the adapter as it is; what reads it need not run again for them."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,18 +68,7 @@ def main() -> None:
         live.log_metric("rows", len(data.rows), plot=False)
         preview.copy_to(logs / "previews")
         write_json(logs / "machine.json", describe_machine())
-    with replacing(paths.ADAPTER) as adapter:
-        adapter.mkdir()
-        save_adapter(trainer.model, adapter, manifest.get("repo", manifest["name"]))
-        data.builder.settings.save(adapter)
-        training = Training(
-            rows=data.sources,
-            dev_rows=len(data.dev),
-            best_step=trainer.state.best_global_step,
-            eval_loss=trainer.state.best_metric,
-            parameters=params.model_dump(include=SECTIONS, exclude=WITHOUT_EFFECT),
-        )
-        write_text(adapter / "README.md", model_card(manifest, training))
+    write_adapter(paths.ADAPTER, trainer, data, params, manifest, best_on_dev(trainer, data))
     if base.speed.steps:
         report = base.speed.report()
         write_json(paths.SPEED, report)

@@ -3,97 +3,68 @@
 Each half of the tuning rows chooses settings, by successive halving; the best on all rows is taken, of the two and the
 fixed settings of params.yaml. Where chance may have decided, those win whose summaries repeat least and are nearest to
 the references' length. What tuning gains over the fixed settings is told by cross-validation: each half is scored with
-what the other half chose. metrics/eval/decoding.json has the choice and all that was tried; points for plots are
-written to metrics/eval/decoding.
+what the other half chose. With `decoding.tune_rerank` each half also weighs its best search against minimum Bayes risk
+over that search's beams, with samples and without, of every adapter and instruction. metrics/eval/decoding.json has the
+choice and all that was tried; points for plots are written to metrics/eval/decoding.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from operator import attrgetter
-from statistics import fmean
 from typing import Any
 
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json
-from stages.core.params import SEARCHED, Params, load_params
+from stages.core.params import SEARCHED, SEARCHED_AS, Decoding, load_params
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table, references
-from stages.decoding.choice import Average, Outcome, best
-from stages.decoding.postprocess import process
-from stages.decoding.run_batches import run_batches
+from stages.decoding.choice import Average, best
+from stages.decoding.evaluation import Evaluation, Reranked, Way
+from stages.decoding.find_adapter import find_adapters
 from stages.decoding.successive_halving import halve
-from stages.engines.batches import Tell, batches
-from stages.engines.load_writers import load_writer
+from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
-from stages.engines.transformers_writer import TransformersWriter
-from stages.scoring.objective import Objective
-from stages.scoring.shape import repeated_words
 
 logger = logging.getLogger(__name__)
 
 
-class Evaluation:
-    """Tries settings on rows of dev, and measures what they write after postprocessing."""
+def reranked(settings: DecodingSettings, decoding: Decoding, writers: int) -> list[Way]:
+    """What is weighed against a search: reranking its beams, or the most beams that are tried, and samples of each.
 
-    def __init__(
-        self,
-        writer: TransformersWriter,
-        dialogues: Sequence[str],
-        refs: Sequence[Sequence[str]],
-        params: Params,
-    ) -> None:
-        self.writer = writer
-        self.dialogues = dialogues
-        self.refs = refs
-        self.decoding = params.decoding
-        self.objective = Objective.of(params.evaluate)
-        self.lengths = writer.prepare(dialogues)
-        self.known: dict[DecodingSettings, dict[int, Outcome]] = defaultdict(dict)
-        """The outcomes so far, by settings and row."""
-
-    def __call__(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> list[list[Outcome]]:
-        """Outcomes: (settings, rows), memoized."""
-        new: dict[tuple[int, ...], list[DecodingSettings]] = defaultdict(list)
-        for candidate in settings:
-            new[tuple(row for row in rows if row not in self.known[candidate])].append(candidate)
-        for unknown, alike in new.items():
-            self._evaluate(alike, unknown)
-        return [[self.known[candidate][row] for row in rows] for candidate in settings]
-
-    def _evaluate(self, settings: Sequence[DecodingSettings], rows: Sequence[int]) -> None:
-        def work(batch: list[int], tell: Tell) -> list[list[Outcome]]:
-            texts = self.writer.best([self.dialogues[rows[i]] for i in batch], settings)
-            tell(len(batch))
-            return [[self._measure(summaries[i], rows[row]) for summaries in texts] for i, row in enumerate(batch)]
-
-        room = max(candidate.num_beams * candidate.max_new_tokens for candidate in settings)
-        alone = batches([self.lengths[row] for row in rows], room, self.writer.limits(self.decoding))
-        by_row = run_batches(work, alone, f"{len(settings)} settings")
-        for row, outcomes in zip(rows, by_row, strict=True):
-            for candidate, outcome in zip(settings, outcomes, strict=True):
-                self.known[candidate][row] = outcome
-
-    def _measure(self, text: str, row: int) -> Outcome:
-        summary, refs = process(text, self.decoding.postprocess), self.refs[row]
-        (score,) = self.objective.rows([summary], [refs])
-        return Outcome(score, bool(repeated_words(summary)), len(summary), fmean(map(len, refs)))
+    Args:
+        writers: how many have candidates; two candidates alone always tie.
+    """
+    beams = max(settings.num_beams, *getattr(decoding, f"{SEARCHED_AS}num_beams"))
+    widest = replace(settings, num_beams=beams)
+    ways = [Reranked(base, samples) for base in (settings, widest) for samples in (0, decoding.samples)]
+    return [way for way in dict.fromkeys(ways) if writers * (way.settings.num_beams + way.samples) > 2]
 
 
-def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: DecodingSettings) -> dict[str, Any]:
+def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: Way) -> dict[str, Any]:
     """The best settings, what tuning gains, and all that was tried, as metrics/eval/decoding.json holds them."""
+    decoding = evaluate.decoding
     rows = list(range(len(evaluate.dialogues)))
     halves = [half for half in (rows[::2], rows[1::2]) if half]
-    winners = [best(halve(settings, half, evaluate, attrgetter("score"))) for half in halves]
+    searches = [best(halve(settings, half, evaluate, attrgetter("score"))) for half in halves]
+    winners: list[Way] = list(searches)
+    if decoding.tune_rerank:
+        weighed = [[search, *reranked(search, decoding, len(evaluate.writers))] for search in searches]
+        winners = [
+            best(dict(zip(ways, evaluate(ways, half), strict=True))) for ways, half in zip(weighed, halves, strict=True)
+        ]
     contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
-    logger.info("chosen on %d dialogues: %s; %s", len(rows), asdict(chosen), Average.of(evaluate([chosen], rows)[0]))
-    report: dict[str, Any] = {"chosen": asdict(chosen)}
+    logger.info("chosen on %d dialogues: %s; %s", len(rows), chosen, Average.of(evaluate([chosen], rows)[0]))
+    report: dict[str, Any] = {"chosen": asdict(chosen.settings if isinstance(chosen, Reranked) else chosen)}
+    if decoding.tune_rerank:
+        report["rerank"] = {"rerank": "none", "samples": 0}
+        if isinstance(chosen, Reranked):
+            report["rerank"] = {"rerank": "mbr", "samples": chosen.samples}
     if len(halves) == 2:
         unseen = [evaluate([winner], half)[0] for winner, half in zip(winners, reversed(halves), strict=True)]
         after, before = Average.of(list(chain.from_iterable(unseen))), Average.of(evaluate([fixed], rows)[0])
@@ -104,12 +75,20 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: De
             "fixed": before.rounded(),
             "gain": round(after.score - before.score, 4),
         }
-    known = {candidate: list(evaluate.known[candidate].values()) for candidate in [*settings, fixed]}
+    others = [way for way in evaluate.known if isinstance(way, Reranked)]
+    known = {way: list(evaluate.known[way].values()) for way in [*settings, fixed, *others]}
     report["tried"] = [
-        {**asdict(candidate), "samples": len(outcomes), **Average.of(outcomes).rounded()}
-        for candidate, outcomes in known.items()
+        {**described(way, decoding), "samples": len(outcomes), **Average.of(outcomes).rounded()}
+        for way, outcomes in known.items()
     ]
     return report
+
+
+def described(way: Way, decoding: Decoding) -> dict[str, Any]:
+    """The settings of a way, and its reranking where that is weighed."""
+    if isinstance(way, Reranked):
+        return {**asdict(way.settings), "rerank": "mbr", "drawn": way.samples}
+    return {**asdict(way), "rerank": "none", "drawn": 0} if decoding.tune_rerank else asdict(way)
 
 
 def write_points(tried: Sequence[dict[str, Any]]) -> None:
@@ -131,9 +110,12 @@ def main() -> None:
         dev = read_table(paths.DEV, "dev")
         rows = spread(len(dev), decoding.tune_samples)
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
-        writer = load_writer(params.quantization, merge=True)
-        evaluate = Evaluation(writer, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
-        report = choose(evaluate, settings, fixed)
+        others = find_adapters(decoding.ensemble) if decoding.tune_rerank else []
+        prompts = decoding.prompts if decoding.tune_rerank else []
+        writers = load_ensemble(params.quantization, [paths.ADAPTER, *others], prompts)
+        evaluate = Evaluation(writers, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
+        is_reranked = decoding.tune_rerank and decoding.rerank == "mbr"
+        report = choose(evaluate, settings, Reranked(fixed, decoding.samples) if is_reranked else fixed)
     write_json(paths.DECODING, {"objective": params.evaluate.objective, **report})
     write_points(report["tried"])
 

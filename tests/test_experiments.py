@@ -68,7 +68,7 @@ def numbers(value: object) -> int:
 
 def test_a_changed_rank_is_recorded_and_compared(team: Team, clone: Clone) -> None:
     log = clone.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
-    assert stages_run(log) == ["train", "tune_decoding", "infer", "evaluate"]
+    assert set(stages_run(log)) == {"train", "folds", "tune_decoding", "refit", "infer", "evaluate"}
     changed_files = set(clone.git("diff", "--name-only").split())
     assert changed_files >= {"dvc.lock", "metrics/train/metrics.json", "params.yaml"}
     assert all(name in ("dvc.lock", "params.yaml") or name.startswith("metrics/") for name in changed_files)
@@ -164,11 +164,12 @@ def test_nothing_about_decoding_makes_training_stale(clone: Clone) -> None:
     assert stale() == set()
     changes = {"max_new_tokens": 9, "num_beams": 2, "tune_length_penalty": [0.7], "rerank": "mbr", "postprocess": []}
     clone.edit("params.yaml", {"decoding": changes})
-    assert stale() == {"tune_decoding", "infer"}
+    decoding = {"out_of_fold", "tune_decoding", "infer"}
+    assert stale() == decoding
     clone.git("checkout", "-q", "--", "params.yaml")
-    for module in ("decoding/postprocess.py", "engines/settings.py", "engines/decode_loop.py"):
-        assert with_a_change(module) == {"tune_decoding", "infer"}, module
-    assert with_a_change("decoding/rerank.py") == {"infer"}
+    for module in ("decoding/postprocess.py", "decoding/rerank.py", "engines/settings.py", "engines/decode_loop.py"):
+        assert with_a_change(module) == decoding, module
+    assert with_a_change("decoding/successive_halving.py") == {"tune_decoding", "infer"}
     # A further key is validated here, and stands under `params` where a stage reads it.
     assert with_a_change("core/params.py") == set()
 

@@ -22,7 +22,8 @@ from stages.core.errors import UserError
 from stages.core.files import read_json, write_json
 from stages.core.params import load_params
 from stages.corpus.tables import read_table, references
-from stages.decoding.find_adapter import find_adapter
+from stages.decoding.find_adapter import find_adapter, find_adapters
+from stages.decoding.predict import predict_all
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.models.load import load_for_generation
@@ -137,6 +138,53 @@ def test_an_ensemble_is_reranked_by_what_its_members_agree_on(trained: None) -> 
     assert outputs()[paths.SUBMISSION] != b""
     configure(decoding={"rerank": "none"})
     with pytest.raises(UserError, match=r"decoding\.ensemble: needs decoding\.rerank: mbr"):
+        infer.main()
+
+
+def test_folds_stand_for_the_adapters_of_all_folds(trained: None) -> None:
+    configure(decoding={"rerank": "mbr", "samples": 0, "ensemble": ["folds"]})
+    with pytest.raises(UserError, match=r"decoding\.ensemble: folds: there are none; set folds\.n"):
+        infer.main()
+    for number in (10, 0, 1, 2):
+        shutil.copytree(paths.ADAPTER, paths.FOLDS / str(number))
+    (paths.FOLDS / "rows.csv").touch()
+    assert find_adapters(["folds", "models/adapter"]) == [
+        *(paths.FOLDS / str(number) for number in (0, 1, 2, 10)),
+        paths.ADAPTER.resolve(),
+    ]
+    infer.main()
+    of_folds = outputs()
+    configure(decoding={"ensemble": [str(paths.FOLDS / str(number)) for number in (0, 1, 2, 10)]})
+    infer.main()
+    assert outputs() == of_folds
+
+
+def test_the_reranking_that_was_weighed_is_obeyed(trained: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[str, int, int]] = []
+
+    def spied(writers: Sequence[Any], dialogues: Any, settings: Any, params: Any, *rest: Any) -> Any:
+        used.append((params.decoding.rerank, params.decoding.samples, len(writers)))
+        return predict_all(writers, dialogues, settings, params, *rest)
+
+    monkeypatch.setattr(infer, "predict_all", spied)
+    configure(decoding={"tune_rerank": True, "samples": 2, "prompts": ["요약:"]})
+    chosen = {"chosen": asdict(DecodingSettings(max_new_tokens=10))}
+    write_json(paths.DECODING, {**chosen, "rerank": {"rerank": "mbr", "samples": 2}})
+    infer.main()
+    reranked = outputs()
+    write_json(paths.DECODING, {**chosen, "rerank": {"rerank": "none", "samples": 0}})
+    infer.main()
+    alone = outputs()
+    assert used == [("mbr", 2, 2)] * 2 + [("none", 0, 1)] * 2
+    write_json(paths.DECODING, chosen)
+    configure(decoding={"tune_rerank": False, "rerank": "mbr"})
+    infer.main()
+    assert outputs() == reranked
+    configure(decoding={"rerank": "none", "prompts": []})
+    infer.main()
+    assert outputs() == alone
+    configure(decoding={"prompts": ["요약:"]})
+    with pytest.raises(UserError, match=r"decoding\.prompts: needs decoding\.rerank: mbr"):
         infer.main()
 
 

@@ -143,7 +143,7 @@ def test_every_file_beside_the_modules_is_read_by_one() -> None:
 
 def test_the_pipeline_is_read_in_one_go() -> None:
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    assert len(lines) < 300
+    assert len(lines) < 350
     assert max(map(len, lines)) <= 120
 
 

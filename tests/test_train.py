@@ -237,7 +237,7 @@ def test_interrupted_before_the_adapter_is_written(
 ) -> None:
     configure(train={"epochs": epochs}, lora={"dropout": 0.2})
     whole = uninterrupted("dropout" if epochs == 2 else "some epochs")
-    interrupted(monkeypatch, "save_adapter", die)
+    interrupted(monkeypatch, "write_adapter", die)
     train.main()
     assert outputs() == whole
     # No step was left to time.
@@ -285,7 +285,7 @@ def test_interrupted_after_an_early_stop(
     # With a limit of 1 the best checkpoint alone is left at the end, with one of 2 also the last.
     whole = uninterrupted("overfitting")
     configure(train={"save_total_limit": limit})
-    interrupted(monkeypatch, "save_adapter", die)
+    interrupted(monkeypatch, "write_adapter", die)
     train.main()
     assert outputs() == whole
 

@@ -1,29 +1,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from stages import train, tune_decoding
+from stages import infer, train, tune_decoding
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Decoding, load_params
+from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references, write_table
 from stages.decoding import choice
 from stages.decoding.choice import Average, Outcome
+from stages.decoding.evaluation import Evaluation, Reranked
 from stages.decoding.postprocess import process
+from stages.decoding.predict import predict_all
+from stages.engines.batches import Limits
+from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
+from stages.engines.transformers_writer import TransformersWriter
+from stages.engines.writer import Sampling
 from stages.models.load import load_for_generation
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.scoring.objective import Objective
 from stages.scoring.shape import repeated_words
 from stages.serving.summarize import summarize
+from stages.tune_decoding import reranked
 from tests.tiny_project import ROOT, configure
 
 
@@ -191,3 +200,98 @@ def test_a_second_search_writes_the_same_bytes(trained: None) -> None:
     first = [path.read_bytes() for path in files]
     tune_decoding.main()
     assert [path.read_bytes() for path in files] == first
+
+
+class Scripted:
+    """A writer of given texts: what its search finds and what it samples, the same for every dialogue."""
+
+    def __init__(self, found: dict[int, list[str]], samples: list[str]) -> None:
+        self.found, self.drawn = found, samples
+
+    def prepare(self, dialogues: Sequence[str]) -> list[int]:
+        return [10] * len(dialogues)
+
+    def limits(self, decoding: Decoding) -> Limits:
+        return Limits(4)
+
+    def best(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[list[str]]:
+        return [[self.found[each.num_beams][0]] * len(dialogues) for each in settings]
+
+    def candidates(
+        self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
+    ) -> list[list[str]]:
+        drawn = self.drawn[: sampling.count] if sampling else []
+        return [[*self.found[settings.num_beams], *drawn] for _ in dialogues]
+
+
+GOOD, FAIR, BAD = "둘은 역에서 만납니다.", "둘은 역에서 밥을 먹습니다.", "하나는 집에 갑니다."
+
+
+@pytest.mark.parametrize(
+    ("beams", "samples", "writers", "expected"),
+    [
+        ([BAD, FAIR], [GOOD, GOOD], 1, ("mbr", 2)),  # samples agree on what the search puts nowhere
+        ([BAD, GOOD, GOOD], [BAD, BAD, BAD, BAD], 1, ("mbr", 0)),  # beams alone are right, samples outvote them
+        ([GOOD, BAD, BAD], [BAD, BAD], 1, ("none", 0)),  # the search is right
+    ],
+)
+def test_reranking_is_chosen_where_it_wins(
+    beams: list[str], samples: list[str], writers: int, expected: tuple[str, int]
+) -> None:
+    params = load_params(ROOT / "params.yaml")
+    tuned = {"tune_rerank": True, "tune_num_beams": [4], "tune_length_penalty": [1.0], "samples": len(samples)}
+    params = params.model_copy(update={"decoding": decoding(num_beams=4, **tuned)})
+    writer = cast(TransformersWriter, Scripted({4: beams}, samples))
+    evaluate = Evaluation([writer] * writers, ["대화"] * 6, [[GOOD]] * 6, params)
+    fixed = fixed_settings(params.decoding)
+    found = tune_decoding.choose(evaluate, [fixed], fixed)
+    assert found["chosen"] == asdict(fixed)
+    assert tuple(found["rerank"].values()) == expected
+    before = Objective.of(params.evaluate).rows([beams[0]], [[GOOD]])[0]
+    assert found["cross_validated"]["gain"] == pytest.approx(100 - before if expected[0] == "mbr" else 0, abs=1e-3)
+    tried = {(each["rerank"], each["drawn"]): each["final"] for each in found["tried"]}
+    assert tried[expected] == pytest.approx(100)
+    assert tried.keys() == {("none", 0), ("mbr", 0), ("mbr", len(samples))}
+
+
+def test_what_is_weighed_against_a_search() -> None:
+    params = decoding(tune_num_beams=[1, 4], samples=3)
+    greedy = DecodingSettings(96)
+    beams = DecodingSettings(96, num_beams=4)
+    # Of one adapter a greedy summary is the only candidate.
+    assert reranked(greedy, params, 1) == [Reranked(greedy, 3), Reranked(beams, 0), Reranked(beams, 3)]
+    assert reranked(beams, params, 1) == [Reranked(beams, 0), Reranked(beams, 3)]
+    assert reranked(greedy, params, 3)[0] == Reranked(greedy, 0)
+
+
+def test_candidates_of_several_adapters_and_instructions_are_weighed(trained: None) -> None:
+    """What minimum Bayes risk takes becomes the reference, so that it wins; and `infer` then writes that."""
+    shutil.copytree(paths.ADAPTER, paths.FOLDS / "0")
+    configure(
+        quantization={"load_in_4bit": False, "compute_dtype": "float32"},
+        decoding={
+            "tune_rerank": True, "ensemble": ["folds"], "prompts": ["요약:"], "samples": 3, "temperature": 2.0,
+            "min_hangul": 0.0,
+        },
+    )  # fmt: skip
+    params = load_params()
+    agreed = params.decoding.model_copy(update={"rerank": "mbr"})
+    writers = load_ensemble(params.quantization, [paths.ADAPTER, paths.FOLDS / "0"], ["요약:"])
+    assert [writer.builder.settings.instruction for writer in writers] == [params.prompt.instruction] * 2 + [
+        "요약:"
+    ] * 2
+    assert [writer.adapter for writer in writers] == ["default", "ensemble0"] * 2
+    dev = read_table(paths.DEV, "dev")
+    settings = DecodingSettings(12, num_beams=2)
+    mbr = params.model_copy(update={"decoding": agreed})
+    answers = predict_all(writers, dev["dialogue"].tolist(), settings, mbr, "test")
+    texts = [process(each["text"], agreed.postprocess) for each in answers]
+    for number in (1, 2, 3):
+        dev[f"summary{number}"] = [text or "없음" for text in texts]
+    write_table(dev, paths.DEV)
+    tune_decoding.main()
+    found = read()
+    assert found["rerank"]["rerank"] == "mbr"
+    infer.main()
+    assert found["rerank"]["samples"] == 3
+    assert read_predictions(paths.DEV_PREDICTIONS, dev["fname"]) == texts

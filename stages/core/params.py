@@ -333,6 +333,20 @@ class Train(Section):
     """The longest of these summaries, in tokens."""
 
 
+class Folds(Section):
+    """Adapters that have not seen a part of the training rows: for an ensemble, and to predict these rows."""
+
+    n: Annotated[Literal[0] | Annotated[int, Field(ge=2, le=20)], Field(description="0, or an integer from 2 to 20")]
+    """Parts that the training rows are divided into, each with an adapter that is trained on the others; 0 for none."""
+
+
+class Refit(Section):
+    """A last adapter, which learns dev too: for the submission alone, since nothing is left to score it on."""
+
+    enabled: bool
+    """Train it, as many epochs as were best on dev, and let it summarize test in place of models/adapter."""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NewTokens = Annotated[int, Field(ge=1, le=4096)]
 
@@ -399,16 +413,21 @@ class Decoding(Section):
     """Search the lists of `tune_` on dev; false takes the settings as they are."""
     tune_samples: Annotated[int, Field(ge=2)]
     """The most dev dialogues that the search uses; its gain is cross-validated between their halves."""
+    tune_rerank: bool
+    """Weigh mbr against none on the same dialogues, with `samples` and without; false takes `rerank` as it is."""
     rerank: Literal["none", "mbr"]
-    """mbr takes, of beams and samples, the one most like all others (ROUGE of morphemes)."""
+    """mbr takes, of beams and samples, the one most like all others by `evaluate.objective`."""
     samples: Count
     """Summaries sampled for each dialogue and adapter, for mbr."""
     temperature: Annotated[float, Field(gt=0, le=2)]
     """The samples' temperature."""
     ensemble: Annotated[
-        list[Name], Field(description="a list of adapter folders, DVC experiments or Git revisions; [] for none")
+        list[Name],
+        Field(description="a list of adapter folders, DVC experiments or Git revisions, or folds; [] for none"),
     ]
-    """Adapters whose summaries mbr chooses among, beside models/adapter."""
+    """Adapters whose summaries mbr chooses among, beside models/adapter; `folds` stands for those of all folds."""
+    prompts: Annotated[list[Name], Field(description="a list of instructions; [] for none")]
+    """Instructions that mbr's candidates are written with too, by each adapter, beside the one it was trained with."""
     postprocess: Annotated[
         list[Literal["thinking", "particles", "repeated", "clauses", "unfinished"]],
         Field(description="a list of thinking, particles, repeated, clauses, unfinished; [] for none"),
@@ -441,6 +460,8 @@ class Params(Section):
     prompt: Prompt
     lora: Lora
     train: Train
+    folds: Folds
+    refit: Refit
     decoding: Decoding
     evaluate: Evaluate
 

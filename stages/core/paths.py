@@ -12,6 +12,12 @@ MERGED_MODEL = Path("models/merged")
 """The base model with the adapter in its weights, as `export` writes it."""
 TRAINING_LOG = Path("models/training")
 """DVCLive's files and the previews."""
+FOLDS = Path("models/folds")
+"""The adapter of each fold, by its number, and `FOLD_ROWS`."""
+FOLD_ROWS = FOLDS / "rows.csv"
+"""The fold that each original training row is of, whose adapter has not seen it."""
+REFIT = Path("models/refit")
+"""The adapter that learned dev too; empty without one."""
 
 INPUTS_FOUND = Path("data/.found")
 """Says that the tables and rules that params.yaml names are within reach."""
@@ -29,6 +35,8 @@ REJECTED = Path("data/augmented/rejected.csv")
 PARAPHRASE_ANSWERS = Path("data/answers/paraphrase.jsonl")
 SYNTHESIZE_ANSWERS = Path("data/answers/synthesize.jsonl")
 MERGED = Path("data/merged/train.csv")
+OUT_OF_FOLD = Path("data/out_of_fold.csv")
+"""Each original training row summarized by the adapter that has not seen it."""
 PREDICTIONS = Path("data/predictions")
 DEV_PREDICTIONS = PREDICTIONS / "dev.csv"
 SUBMISSION = Path("data/submission.csv")
@@ -52,6 +60,8 @@ EVAL_METRICS = Path("metrics/eval/metrics.json")
 """The headline, which DVC compares."""
 EVAL_SCORES = Path("metrics/eval/scores.json")
 """All that is measured, the headline included."""
+FOLD_SCORES = Path("metrics/eval/folds.json")
+"""What the out-of-fold predictions score, together and by fold."""
 ROW_SCORES = Path("metrics/eval/rows.csv")
 REPORT = Path("metrics/eval/report.html")
 LEADERBOARD = Path("metrics/figures/leaderboard.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.core import paths
@@ -10,7 +11,30 @@ from stages.core.files import replacing
 from stages.core.paths import partial_folder, project_root
 from stages.core.revisions import open_revision
 
+FOLDS = "folds"
+"""What stands in `decoding.ensemble` for the adapters of all folds."""
 WEIGHTS = "adapter_model.safetensors"
+
+
+def find_adapters(names: Sequence[str]) -> list[Path]:
+    """The folders of the adapters that `decoding.ensemble` names, `folds` for those of all folds.
+
+    Raises:
+        UserError: there is no such adapter.
+    """
+    return [folder for name in names for folder in (find_folds() if name == FOLDS else [find_adapter(name)])]
+
+
+def find_folds() -> list[Path]:
+    """The folders of the folds' adapters, by their number.
+
+    Raises:
+        UserError: there are none.
+    """
+    folders = [path for path in paths.FOLDS.glob("*") if path.is_dir()]
+    if not folders:
+        raise UserError("params.yaml: decoding.ensemble: folds: there are none; set folds.n")
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def find_adapter(name: str) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from stages.core.params import Decoding, Params
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
-from stages.decoding.rerank import most_agreed, most_korean
+from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
 from stages.decoding.run_batches import run_batches
 from stages.engines.batches import Limits, Tell, batches, queues
@@ -36,7 +37,7 @@ def shaping(params: Params) -> dict[str, Any]:
     decoding = params.decoding
     names = ["engine", "batch_size", "max_tokens_per_batch", "rerank", "temperature", "min_hangul"]
     if decoding.rerank == "mbr":
-        names += ["samples", "ensemble", "postprocess"]
+        names += ["samples", "ensemble", "prompts", "postprocess"]
     chosen = {name: getattr(decoding, name) for name in names}
     return {**chosen, "evaluate": params.evaluate.model_dump()} if decoding.rerank == "mbr" else chosen
 
@@ -74,10 +75,7 @@ def _predict(
     decoding, seed = params.decoding, params.seed
     if decoding.rerank == "mbr":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
-        proposed: list[list[str]] = [[] for _ in dialogues]
-        for writer in writers:
-            for texts, more in zip(proposed, writer.candidates(dialogues, settings, sampling), strict=True):
-                texts.extend(more)
+        proposed = [list(chain.from_iterable(of)) for of in propose(writers, dialogues, settings, sampling)]
         objective = Objective.of(params.evaluate)
         chosen = [most_agreed([process(text, decoding.postprocess) for text in texts], objective) for texts in proposed]
         firsts = [texts[best] for texts, best in zip(proposed, chosen, strict=True)]

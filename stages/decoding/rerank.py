@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from stages.core.params import Params
 from stages.corpus.hangul import hangul_share
+from stages.engines.settings import DecodingSettings
+from stages.engines.writer import Sampling, Writer
 from stages.scoring.objective import Objective
+
+ALONE = {"rerank": "none", "samples": 0, "ensemble": [], "prompts": []}
+"""How one adapter writes by its own instruction, whose search has the last word."""
+
+
+def reranked_as(decoding: Mapping[str, Any], params: Params) -> Params:
+    """The parameters with the rerank that `tune_decoding` chose; as they are where it weighed none.
+
+    Args:
+        decoding: the contents of metrics/eval/decoding.json.
+    """
+    if "rerank" not in decoding:
+        return params
+    chosen = decoding["rerank"] if decoding["rerank"]["rerank"] == "mbr" else ALONE
+    return params.model_copy(update={"decoding": params.decoding.model_copy(update=chosen)})
+
+
+def propose(
+    writers: Sequence[Writer], dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None
+) -> list[list[list[str]]]:
+    """The candidates of each dialogue, by writer: what the search finds, best first, and then as many samples."""
+    by_writer = [writer.candidates(dialogues, settings, sampling) for writer in writers]
+    return [list(of) for of in zip(*by_writer, strict=True)]
 
 
 def most_agreed(candidates: Sequence[str], objective: Objective) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stages.core import paths
@@ -18,48 +19,69 @@ from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 
 
-def load_writer(quantization: Quantization, *, merge: bool) -> TransformersWriter:
-    """The base model with models/adapter, and the prompt that this adapter was trained with.
+def load_writer(quantization: Quantization, *, merge: bool, adapter: Path = paths.ADAPTER) -> TransformersWriter:
+    """The base model with an adapter, and the prompt that this adapter was trained with.
 
     Args:
         merge: on a CPU, add the adapter to the weights and prepack these, a quarter faster; nothing
             but generating can then be done with the model.
     """
-    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, quantization)
+    model = load_for_generation(paths.MANIFEST, adapter, quantization)
     if family_of(model.config).fused:
         fuse_to_read(model)
     if merge and model.device.type == "cpu":
         model.merge_adapter()
         pack_linears(model)
-    return TransformersWriter(model, PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER)))
+    return TransformersWriter(model, PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(adapter)))
 
 
-def load_writers(decoding: Decoding, quantization: Quantization, ensemble: Sequence[Path]) -> list[Writer]:
-    """What `infer` writes with, models/adapter first; adapters share one base model.
+def load_ensemble(
+    quantization: Quantization, adapters: Sequence[Path], prompts: Sequence[str] = ()
+) -> list[TransformersWriter]:
+    """A writer for each adapter, in their order, on one base model; then all once more with each further instruction.
+
+    Args:
+        adapters: at least one.
+        prompts: instructions, in place of the one that an adapter was trained with.
+    """
+    first, *others = adapters
+    writers = [load_writer(quantization, merge=not others, adapter=first)]
+    model = writers[0].model
+    if others:
+        writers[0].adapter = "default"
+        for number, folder in enumerate(others):
+            model.load_adapter(folder, f"ensemble{number}", autocast_adapter_dtype=False)
+            builder = PromptBuilder(writers[0].builder.tokenizer, PromptSettings.load(folder))
+            writers.append(TransformersWriter(model, builder, f"ensemble{number}"))
+        model.eval()
+    return [*writers, *(_instructed(writer, prompt) for prompt in prompts for writer in writers)]
+
+
+def load_writers(
+    decoding: Decoding, quantization: Quantization, ensemble: Sequence[Path], adapter: Path = paths.ADAPTER
+) -> list[Writer]:
+    """What `infer` writes with, `adapter` first.
 
     Raises:
         UserError: the parameters do not go together, or the engine is not there.
     """
-    if decoding.rerank == "none" and ensemble:
-        raise UserError("params.yaml: decoding.ensemble: needs decoding.rerank: mbr, which chooses among the adapters")
+    for name, given in (("ensemble", ensemble), ("prompts", decoding.prompts)):
+        if decoding.rerank == "none" and given:
+            raise UserError(f"params.yaml: decoding.{name}: needs decoding.rerank: mbr, which chooses among them")
+        if decoding.engine == "vllm" and given:
+            raise UserError(f"params.yaml: decoding.{name}: needs decoding.engine: transformers")
     if decoding.engine == "vllm":
         # vLLM is an extra, and only this engine needs it.
         from stages.engines.vllm_writer import VllmWriter
 
-        if ensemble:
-            raise UserError("params.yaml: decoding.ensemble: needs decoding.engine: transformers")
         return [
             VllmWriter(
                 paths.MERGED_MODEL, PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
             )
         ]
-    first = load_writer(quantization, merge=not ensemble)
-    writers: list[Writer] = [first]
-    if ensemble:
-        first.adapter = "default"
-        for number, folder in enumerate(ensemble):
-            first.model.load_adapter(folder, f"ensemble{number}", autocast_adapter_dtype=False)
-            builder = PromptBuilder(first.builder.tokenizer, PromptSettings.load(folder))
-            writers.append(TransformersWriter(first.model, builder, f"ensemble{number}"))
-        first.model.eval()
-    return writers
+    return [*load_ensemble(quantization, [adapter, *ensemble], decoding.prompts)]
+
+
+def _instructed(writer: TransformersWriter, instruction: str) -> TransformersWriter:
+    settings = replace(writer.builder.settings, instruction=instruction)
+    return TransformersWriter(writer.model, PromptBuilder(writer.builder.tokenizer, settings), writer.adapter)

@@ -39,10 +39,8 @@ class Training:
 
     rows: dict[str, int]
     """Training rows by source: original, paraphrase, speaker_swap, synthetic."""
-    dev_rows: int
-    best_step: int
-    eval_loss: float
-    """The loss on dev at the best step, a token's mean."""
+    ending: str
+    """How it ended: at which step, and how good that was, in a sentence."""
     parameters: dict[str, Any]
     """The sections of params.yaml that shape the adapter."""
 
@@ -63,7 +61,7 @@ def model_card(base: dict[str, Any], training: Training) -> str:
 It turns an everyday dialogue, given as lines `#Person1#: ...`, into a summary of one or two Korean sentences.
 
 - Base model: {_base(base)}, licence {base["licence"]}, which is the adapter's too.
-- Best step: {training.best_step}, with a loss of {training.eval_loss:.4f} on {training.dev_rows} dev dialogues.
+- {training.ending}
 
 ## Use
 

@@ -66,17 +66,21 @@ TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "final"
 """Of the numbers that a metric gives; others stand under their own names."""
 
 
-def render_report(scored: Mapping[str, Scored], decoding: Mapping[str, Any], cut: Cutter) -> str:
+def render_report(
+    scored: Mapping[str, Scored], decoding: Mapping[str, Any], cut: Cutter, *, refitted: bool = False
+) -> str:
     """The page.
 
     Args:
         scored: by split; one without references is left out.
         decoding: the contents of metrics/eval/decoding.json.
         cut: finds the morphemes whose overlap is marked in the summaries.
+        refitted: test is summarized by an adapter that learned dev too.
     """
     return render(
         "report.html",
         scores={split: split_scores(*of) for split, of in scored.items()},
+        refitted=refitted,
         decoding=decoding_search(decoding),
         groups=score_groups(scored),
         flags=flagged_rows(scored),
@@ -153,7 +157,9 @@ SHOWN_ALWAYS = ("final", "repeats", "length_ratio")
 
 def decoding_search(decoding: Mapping[str, Any]) -> DecodingSearch:
     """What was tried on dev, what was chosen, and what that gained; nothing is tried in a run that does not search."""
-    chosen, tried = decoding["chosen"], decoding.get("tried", [])
+    chosen, tried = dict(decoding["chosen"]), decoding.get("tried", [])
+    if weighed := decoding.get("rerank"):
+        chosen |= {"rerank": weighed["rerank"], "drawn": weighed["samples"]}
     names = list(dict.fromkeys(name for candidate in tried for name in candidate))
     cells = {name: [_shown(candidate.get(name, "–")) for candidate in tried] for name in names}
     telling = [name for name in names if len(set(cells[name])) > 1 or name in SHOWN_ALWAYS]

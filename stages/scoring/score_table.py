@@ -8,6 +8,9 @@ from stages.scoring.metrics import compared
 
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
 
+REFITTED = "refitted"
+"""The key of scores.json that says which adapter summarized each split, where test has one that learned dev too."""
+
 _FILES = """\
 adapter      models/adapter
 predictions  data/predictions
@@ -24,9 +27,19 @@ def summary_table(scores: dict[str, Any]) -> str:
     The first columns are `final` by the metrics that runs are compared by, for ROUGE the mean of ROUGE-1, ROUGE-2 and
     ROUGE-L; R-1, R-2 and R-L are those at morpheme level. Beside them stand what ROUGE does not see: the percentage of
     summaries that say the same three words twice, and their length for each character of the references. A split that
-    has no scores has no references.
+    has no scores has no references. Where test is by an adapter that learned dev too, a line says so.
     """
-    return "\n\n".join([*(_split_table(split, scores.get(split)) for split in SPLITS), _FILES])
+    tables = [_split_table(split, scores.get(split)) for split in SPLITS]
+    return "\n\n".join([*tables, *_refitted(scores.get(REFITTED)), _FILES])
+
+
+def _refitted(adapters: dict[str, str] | None) -> list[str]:
+    if not adapters:
+        return []
+    return [
+        f"test is by {adapters['test']}, which learned dev too and has no dev score of its own; dev is by "
+        f"{adapters['dev']}, the run that it follows"
+    ]
 
 
 def _split_table(split: str, scores: dict[str, Any] | None) -> str:

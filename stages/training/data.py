@@ -11,6 +11,7 @@ import pandas as pd
 
 from stages.core import paths
 from stages.core.params import Params
+from stages.corpus.origins import origins
 from stages.corpus.tables import read_table, references
 from stages.layers.packed_rows import TrainingRow
 from stages.models.prompt import Example, PromptBuilder, PromptSettings, choose_examples
@@ -42,7 +43,11 @@ class TrainingData:
 
 def read_training_data(params: Params, base: dict[str, Any]) -> TrainingData:
     """The merged training table and dev, prompted as params.yaml says for the base model of this manifest."""
-    train, dev = read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev")
+    return training_data(params, base, read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev"))
+
+
+def training_data(params: Params, base: dict[str, Any], train: pd.DataFrame, dev: pd.DataFrame) -> TrainingData:
+    """The same of other tables; without dev rows a training goes to its end unmeasured."""
     settings = prompt_settings(params, train, base)
     train = without_examples(train, settings.examples)
     builder = PromptBuilder(load_tokenizer(paths.MANIFEST), settings)
@@ -72,9 +77,7 @@ def prompt_settings(params: Params, train: pd.DataFrame, base: dict[str, Any]) -
 
 def without_examples(train: pd.DataFrame, examples: tuple[Example, ...]) -> pd.DataFrame:
     """Leave out the rows shown as few-shot examples, and their augmented copies: a prompt must not tell its summary."""
-    # A copy is named after its origin: `train_7.swap`.
-    origin = train["fname"].where(train["source"] == "original", train["fname"].str.rpartition(".")[0])
-    kept = train[~origin.isin([example.fname for example in examples])]
+    kept = train[~origins(train).isin([example.fname for example in examples])]
     if examples:
         logger.info("%d of %d rows held out: few-shot examples and copies of them", len(train) - len(kept), len(train))
     return kept

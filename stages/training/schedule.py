@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.core.amount import count_of
 from stages.core.params import Train
@@ -20,6 +20,7 @@ class Schedule:
         steps: in all.
         eval_steps: steps between evaluations, which are also checkpoints.
         patience: evaluations without a better loss before training stops; 0 never stops early.
+        last: the step that training ends with, of a schedule made for `steps`, where dev is not asked.
     """
 
     rows: int
@@ -28,6 +29,7 @@ class Schedule:
     steps: int
     eval_steps: int
     patience: int
+    last: int | None = None
 
     @property
     def evaluations(self) -> int:
@@ -46,10 +48,12 @@ class Schedule:
             memory: bytes that it is expected to take.
         """
         stop = f"stops after {self.patience} without a better loss" if self.patience else "none stops it early"
+        course = f"evaluated and saved every {self.eval_steps:,} ({self.evaluations} times; {stop})"
+        if self.last is not None:
+            course = f"saved every {self.eval_steps:,}, ending with step {self.last:,}"
         return (
             f"Training: {self.rows:,} rows in batches of {self.batch_size}, {self.epochs:g} epochs: "
-            f"{self.steps:,} steps, evaluated and saved every {self.eval_steps:,} ({self.evaluations} times; {stop}); "
-            f"about {duration(seconds)} and {memory / 2**30:.1f} GiB"
+            f"{self.steps:,} steps, {course}; about {duration(seconds)} and {memory / 2**30:.1f} GiB"
         )
 
 
@@ -61,6 +65,15 @@ def make_schedule(rows: int, train: Train) -> Schedule:
     if isinstance(patience, str):
         patience = math.ceil(count_of(patience, epoch) / eval_steps)
     return Schedule(rows, train.epochs, train.batch_size, math.ceil(train.epochs * epoch), eval_steps, patience)
+
+
+def ending_at(schedule: Schedule, share: float) -> Schedule:
+    """The same course without dev, ended after this share of its steps; the learning rate is that of the whole.
+
+    >>> ending_at(Schedule(rows=108, epochs=2, batch_size=4, steps=54, eval_steps=14, patience=2), 0.5).last
+    27
+    """
+    return replace(schedule, patience=0, last=max(1, round(share * schedule.steps)))
 
 
 def expected_seconds(schedule: Schedule, tokens: int, dev_tokens: int, tokens_per_second: float) -> float:
@@ -75,6 +88,8 @@ def expected_seconds(schedule: Schedule, tokens: int, dev_tokens: int, tokens_pe
         tokens_per_second: in training steps.
     """
     trained = schedule.epochs * tokens
+    if schedule.last is not None:
+        return trained * schedule.last / schedule.steps / tokens_per_second
     return (trained + schedule.evaluations * dev_tokens / 3) / tokens_per_second
 
 

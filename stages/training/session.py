@@ -11,25 +11,42 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
-from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, TrainerCallback
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from stages.core import paths
 from stages.core.errors import UserError
+from stages.core.files import replacing, write_text
 from stages.core.params import Params
+from stages.models.adapter_files import save_adapter
 from stages.models.load import has_fp8, load_base
+from stages.models.model_card import Training, model_card
 from stages.models.quantizers import quantizes
 from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_steps
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
 from stages.training.objectives import TrainingObjective
-from stages.training.schedule import expected_seconds, make_schedule
+from stages.training.schedule import ending_at, expected_seconds, make_schedule
 from stages.training.tracking import SpeedBar, Speedometer, peak_memory
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
+
+SECTIONS = {"seed", "quantization", "prompt", "lora", "train"}
+"""What a training reads of params.yaml."""
+WITHOUT_EFFECT = {"train": {"preview_samples", "preview_max_new_tokens", "save_total_limit"}}
+"""Of these the ones that leave the adapter as it is; what reads it need not run again for them."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +72,8 @@ def refuse_what_cannot_run(params: Params) -> None:
     """Say before any work what this machine cannot do.
 
     Raises:
-        UserError: several GPUs are visible, or FP8 is asked for on a GPU without it.
+        UserError: FP8 is asked for on a GPU without it.
     """
-    if torch.cuda.device_count() > 1:
-        raise UserError(
-            f"CUDA_VISIBLE_DEVICES: {torch.cuda.device_count()} GPUs are visible and training uses one; "
-            "put CUDA_VISIBLE_DEVICES=0 before the command"
-        )
     if params.quantization.compute == "fp8" and not has_fp8():
         raise UserError(
             "params.yaml: quantization.compute = 'fp8': needs a GPU of NVIDIA's Hopper generation or later; set bf16"
@@ -91,8 +103,9 @@ def build_trainer(
     run: Path,
     objective: TrainingObjective,
     *,
-    preview: Callable[[PreTrainedModel, int], dict[str, float]],
-    callbacks: Sequence[TrainerCallback],
+    preview: Callable[[PreTrainedModel, int], dict[str, float]] = lambda model, step: {},
+    callbacks: Sequence[TrainerCallback] = (),
+    share: float = 1.0,
 ) -> SummaryTrainer:
     """A trainer that follows a plan made for this memory.
 
@@ -100,13 +113,17 @@ def build_trainer(
         run: the folder of its checkpoints.
         objective: what it makes small; the data's rows are of its kind.
         preview: takes the model and the step, and returns scores to log; called at each evaluation.
+        share: of the schedule's steps, after which a training without dev rows ends.
     """
     schedule = make_schedule(len(data.rows), params.train)
+    measured = bool(data.dev_rows)
+    if not measured:
+        schedule = ending_at(schedule, share)
     trainer = SummaryTrainer(
         model=base.model,
-        args=sft_config(params, run, schedule.eval_steps, base.model.dtype),
+        args=sft_config(params, run, schedule.eval_steps, base.model.dtype, measured=measured),
         train_dataset=as_dataset(data.rows),
-        eval_dataset=as_dataset(data.dev_rows),
+        eval_dataset=as_dataset(data.dev_rows) if measured else None,
         processing_class=data.builder.tokenizer,
         peft_config=lora_config(params, base.model),
         callbacks=[MarkComplete(), base.speed, *callbacks],
@@ -130,10 +147,23 @@ def build_trainer(
     trainer.use(plan)
     if schedule.patience:
         trainer.add_callback(EarlyStoppingCallback(schedule.patience))
+    if schedule.last is not None:
+        trainer.add_callback(StopAt(schedule.last))
     tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
     speed, memory = measure(trainer, min(plan.micro_batch_tokens, tokens * schedule.batch_size // schedule.rows))
     logger.info("%s", schedule.describe(expected_seconds(schedule, tokens, dev_tokens, speed), memory))
     return trainer
+
+
+class StopAt(TrainerCallback):  # type: ignore[misc]
+    """Ends a training with a step, and saves it."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step >= self.last:
+            control.should_training_stop = control.should_save = True
 
 
 def measure(trainer: SummaryTrainer, tokens: int) -> tuple[float, int]:
@@ -154,3 +184,26 @@ def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:
         trainer.args.num_train_epochs = 0
     with logging_redirect_tqdm():  # what is logged goes above the bar, not into it
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def write_adapter(
+    folder: Path, trainer: SummaryTrainer, data: TrainingData, params: Params, base: dict[str, Any], ending: str
+) -> None:
+    """Write what a training ended with: the adapter, the prompt that it was trained with, and its model card.
+
+    Args:
+        base: the base model's manifest.
+        ending: says how it ended, in one sentence.
+    """
+    with replacing(folder) as adapter:
+        adapter.mkdir()
+        save_adapter(trainer.model, adapter, base.get("repo", base["name"]))
+        data.builder.settings.save(adapter)
+        parameters = params.model_dump(include=SECTIONS, exclude=WITHOUT_EFFECT)
+        write_text(adapter / "README.md", model_card(base, Training(data.sources, ending, parameters)))
+
+
+def best_on_dev(trainer: SummaryTrainer, data: TrainingData) -> str:
+    """How a training ended whose best step was chosen on dev."""
+    loss = f"{trainer.state.best_metric:.4f} on {len(data.dev)} dev dialogues"
+    return f"Best step: {trainer.state.best_global_step}, with a loss of {loss}."

@@ -32,10 +32,16 @@ def lora_config(params: Params, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype) -> SFTConfig:
-    """TRL's settings for this run; `dtype` is the one that the base model computes in."""
+def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype, *, measured: bool = True) -> SFTConfig:
+    """TRL's settings for this run.
+
+    Args:
+        eval_steps: steps between checkpoints.
+        dtype: the one that the base model computes in.
+        measured: each checkpoint is evaluated on dev, and the best of them is the result; else the last is.
+    """
     train = params.train
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=str(run),
         seed=params.seed,
         num_train_epochs=train.epochs,
@@ -55,13 +61,13 @@ def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype) -
         fp16=dtype is torch.float16,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        eval_strategy="steps",
+        eval_strategy="steps" if measured else "no",
         eval_steps=eval_steps,
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=eval_steps,
         save_total_limit=train.save_total_limit,
-        load_best_model_at_end=True,
+        load_best_model_at_end=measured,
         # Early stopping goes on counting where an interrupted training left off.
         restore_callback_states_from_checkpoint=True,
         metric_for_best_model="eval_loss",
@@ -73,3 +79,6 @@ def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype) -
         router_aux_loss_coef=0.0,  # routers are frozen, and the loss is that of the summaries
         report_to="none",
     )
+    # Of several visible GPUs a training takes the first; transformers would copy the model to all of them.
+    config._n_gpu = min(config.n_gpu, 1)
+    return config

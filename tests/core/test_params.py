@@ -48,7 +48,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown key at the top": (
         changed("seed:", "seed: 42\nlimit: 8"),
         ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate",
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
@@ -64,13 +64,13 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, batch_size, '
         "max_tokens_per_batch, max_new_tokens, num_beams, length_penalty, repetition_penalty, min_length, max_length, "
         "stop_at_sentence, tune, tune_samples, tune_num_beams, tune_length_penalty, tune_repetition_penalty, "
-        "tune_min_length, tune_max_length, tune_stop_at_sentence, rerank, samples, temperature, ensemble, "
-        "postprocess, min_hangul",
+        "tune_min_length, tune_max_length, tune_stop_at_sentence, tune_rerank, rerank, samples, temperature, "
+        "ensemble, prompts, postprocess, min_hangul",
     ),
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
         ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate",
     ),
     "a day that no calendar has": (
         changed("  date:", '  date: "2026-02-30"'),
@@ -91,6 +91,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "missing section": (
         changed_section("evaluate", ""),
         ": evaluate: missing; allowed: a section with the keys objective, morphemes",
+    ),
+    "a single fold": (
+        changed("  n: 0 # 2", "  n: 1"),
+        ": folds.n = 1: allowed: 0, or an integer from 2 to 20",
     ),
     "section that is a number": (
         changed_section("lora", "lora: 16\n"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stages.pages.evaluation_page import FLAGS, MEANING, Scored, render_report
+from stages.pages.evaluation_page import FLAGS, MEANING, Scored, decoding_search, render_report
 from stages.scoring.bootstrap import Interval
 from stages.scoring.morphemes import cut_with_kiwi
 from stages.scoring.prediction_checks import CHECKS
@@ -118,6 +118,30 @@ def test_a_reader_of_korean_sees_no_english_but_names(scored: dict[str, Scored])
     shown = in_korean(render_report({"dev": (rows[:1], baselines)}, decoding, cut_with_kiwi))
     assert "형태소 중복 제한" in shown
     assert not [text for text in texts(shown) if re.search("[A-Za-z]{2} [a-z]{2}", text)]
+
+
+def test_reranking_that_was_weighed_is_part_of_what_was_chosen() -> None:
+    chosen = {"max_new_tokens": 96, "num_beams": 4}
+    tried = [
+        {**chosen, "rerank": "none", "drawn": 0, "final": 31.0},
+        {**chosen, "rerank": "mbr", "drawn": 0, "final": 32.0},
+        {**chosen, "rerank": "mbr", "drawn": 8, "final": 30.0},
+    ]
+    rerank = {"rerank": "mbr", "samples": 0}
+    search = decoding_search({"objective": "balanced", "chosen": chosen, "rerank": rerank, "tried": tried})
+    assert search.tried is not None
+    assert search.tried.chosen == {1}
+    assert search.tried.header == ["", "rerank", "drawn", "final"]
+    assert search.chosen == {"max_new_tokens": "96", "num_beams": "4", "rerank": "mbr", "drawn": "0"}
+
+
+def test_a_refit_is_said_in_both_languages(scored: dict[str, Scored]) -> None:
+    page = render_report(scored, DECODING, cut_with_kiwi, refitted=True)
+    assert "models/refit, which learned dev too, so it has no dev score of its own" in " ".join(
+        in_english(page).split()
+    )
+    assert "dev까지 학습한 models/refit" in " ".join(in_korean(page).split())
+    assert "models/refit" not in render_report(scored, DECODING, cut_with_kiwi)
 
 
 def test_every_check_is_explained() -> None:

@@ -1,0 +1,41 @@
+"""Folds, their ensemble weighed by tuning, and a refit, as one pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.clone import Clone, stages_run
+
+pytestmark = pytest.mark.slow
+
+
+def test_all_of_it_is_one_run_of_the_pipeline(finished: Clone) -> None:
+    finished.restore()
+    changes = {
+        "folds": {"n": 2},
+        "refit": {"enabled": True},
+        "decoding": {"tune_rerank": True, "ensemble": ["folds"], "samples": 2},
+    }
+    finished.edit("params.yaml", changes)
+    log = finished.dvc("repro")
+    assert stages_run(log).count("folds") == 1
+    assert set(stages_run(log)) == {"folds", "out_of_fold", "tune_decoding", "refit", "infer", "evaluate"}
+    folder = finished.folder
+    assert {path.name for path in (folder / "models/folds").iterdir()} == {"0", "1", "rows.csv"}
+    assert len((folder / "data/out_of_fold.csv").read_text(encoding="utf-8").splitlines()) == 1 + 12
+    assert json.loads(finished.bytes("metrics/eval/folds.json"))["rows"] == 12
+    assert {each["rerank"] for each in json.loads(finished.bytes("metrics/eval/decoding.json"))["tried"]} == {
+        "none",
+        "mbr",
+    }
+    assert "models/refit, which learned dev too" in finished.run("python", "-m", "stages.show").stdout
+    lock = finished.bytes("dvc.lock")
+    assert "Data and pipelines are up to date." in finished.dvc("repro")
+    # Decoding is no reason to train again, and what was before comes out of the cache.
+    finished.edit("params.yaml", {"decoding": {"max_new_tokens": 9}})
+    assert set(stages_run(finished.dvc("repro"))) == {"out_of_fold", "tune_decoding", "infer", "evaluate"}
+    finished.restore()
+    assert finished.bytes("dvc.lock") != lock
+    assert "Data and pipelines are up to date." in finished.dvc("repro")
