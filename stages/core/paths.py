@@ -14,13 +14,15 @@ TRAINING_LOG = Path("models/training")
 """DVCLive's files and the previews."""
 
 INPUTS_FOUND = Path("data/.found")
-"""Says that the tables and rules that params.yaml names are within reach."""
+"""Says that the tables and rules that params.yaml names are within reach, and links to those of `data.extra`."""
 INGESTED = Path("data/ingested")
 CLEAN = Path("data/clean")
 CHECKED = Path("data/checked")
 TRAIN = CHECKED / "train.csv"
 DEV = CHECKED / "dev.csv"
 TEST = CHECKED / "test.csv"
+EXTRA = CHECKED / "extra.csv"
+"""The rows of all further training tables."""
 PARAPHRASES = Path("data/augmented/paraphrase.csv")
 SWAPS = Path("data/augmented/speaker_swap.csv")
 SYNTHETIC = Path("data/augmented/synthetic.csv")
