@@ -59,6 +59,12 @@ REPORT = Path("metrics/eval/report.html")
 LEADERBOARD = Path("metrics/figures/leaderboard.html")
 """Of all runs at once: drawn when asked for, and no output of the pipeline."""
 
+SWEEPS = Path("metrics/sweep")
+"""Tables of sweeps, likewise."""
+RECIPES = Path("recipes")
+SUBMISSIONS = Path("submissions")
+"""Each submission that was kept, with its record."""
+
 
 def project_root() -> Path:
     """The repository's own folder.
