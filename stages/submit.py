@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +48,31 @@ def git(*arguments: str) -> str:
     return done.stdout
 
 
+def wait_for_the_dying(seconds: float = 10) -> None:
+    """Give a run that was just killed the time to be gone: until then DVC finds what it locked busy, and gives up."""
+    locks = Path(".dvc/tmp/rwlock")
+    holders = re.findall(r'"pid": (\d+)', locks.read_text(encoding="utf-8")) if locks.is_file() else []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(map(is_alive, map(int, holders))):
+        time.sleep(0.2)
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number, if only as a zombie."""
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)  # that of another user
+    return True
+
+
 def repro() -> None:
     """Run the stages that are stale; what they print is seen as they print it.
 
     Raises:
         UserError: one fails.
     """
+    wait_for_the_dying()
     done = subprocess.run([sys.executable, "-m", "dvc", "repro"])
     if done.returncode:
         raise UserError("dvc repro: failed, as it says above; mend that, and the same command goes on from there")

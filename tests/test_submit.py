@@ -33,7 +33,7 @@ def kill_in(clone: Clone, stage: str, seconds: float) -> None:
         running = subprocess.Popen(
             ["python", "-m", "stages.submit"],
             cwd=clone.folder,
-            env=clone.environment(),
+            env=clone.environment(preloaded=False),  # a process group holds all that is to be killed
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,

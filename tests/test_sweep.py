@@ -49,7 +49,10 @@ def test_an_interrupted_sweep_goes_on_and_ends_in_a_table_and_a_recipe(tmp_path:
     ]
     assert queued(clone) == 0
 
-    running = subprocess.Popen(SWEEP, cwd=clone.folder, env=clone.environment(), stdout=-3, stderr=-3)
+    environment = clone.environment(preloaded=False)  # the process that is killed is the sweep's own
+    running = subprocess.Popen(
+        SWEEP, cwd=clone.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while queued(clone) < 2:
         assert running.poll() is None
         time.sleep(0.2)
