@@ -17,7 +17,7 @@ from stages.core.git import run_git
 from stages.finishing.grid import Settings, as_options
 
 _REFERENCE = re.compile(r"([0-9a-f]{40}) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
-_TASK = re.compile(r"(?m)^[0-9a-f]{7} +(\S+) .*(Queued|Running|Failed|Success)\s*$")
+_TASK = re.compile(r"(?m)^[0-9a-f]{7}  (\S+) .*(Queued|Running|Failed|Success)\s*$")
 _WORKERS = re.compile(r"(\d+) active, (\d+) idle")
 
 
