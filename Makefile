@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv with the locked packages.
-.PHONY: help repro experiments leaderboard pr-comment test test-fast lint wheels hooks demo bench ablation setup
+.PHONY: help repro experiments leaderboard sweep submission pr-comment test test-fast lint wheels hooks demo bench ablation setup
 .DEFAULT_GOAL := help
 
 # Not make's own shell: with that one, make 3.81 of macOS looks commands up before the PATH below holds.
@@ -25,6 +25,13 @@ experiments: $(SETUP) ## experiments beside one another: parameters that differ,
 
 leaderboard: $(SETUP) ## the same as a page to sort, with intervals, loss curves and times
 	@python -m stages.leaderboard
+
+sweep: $(SETUP) ## try the lists of sweep.yaml: half of dev chooses, half tells the gain; writes a table and a recipe
+	@python -m stages.sweep
+
+submission: $(SETUP) ## run what is left, and keep the submission with a record; RECIPE=NAME writes a recipe before
+	@$(if $(RECIPE),python -m stages.recipe $(RECIPE))
+	@python -m stages.submit
 
 pr-comment: $(SETUP) ## what this run changes beside BASE (main), as text and plots in pull_request/
 	@ci/comment.sh $(BASE)

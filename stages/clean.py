@@ -1,7 +1,7 @@
 """Remove noise and typos from the tables, never touching masks and speaker tags.
 
-From data/ingested to data/clean. Dialogues are cleaned in every table, summaries in train only: those of dev
-and test are what scores are measured against, and nothing but their speaker tags is mended.
+From data/ingested to data/clean. Dialogues are cleaned in every table, summaries in those of training rows only: those
+of dev and test are what scores are measured against, and nothing but their speaker tags is mended.
 metrics/data/cleaning.json counts what each step and rule replaced, and the typos corrected. Rows pass through in
 batches, on all cores where there are many.
 """
@@ -24,6 +24,7 @@ from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json
 from stages.core.parallel import available_cores, map_ordered
 from stages.core.params import Clean, load_params
+from stages.corpus.extra_rows import TABLE
 from stages.corpus.tables import Split, open_table, writing_table
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def clean_table(path: Path, split: Split, target: Path, rules: Sequence[Rule], s
     Raises:
         UserError: nothing is left of a dialogue or a summary.
     """
-    stream = open_table(path, split)
+    stream = open_table(path, split, allow_empty=path.stem == TABLE)
     clean = partial(
         clean_batch,
         path=path,
@@ -51,7 +52,7 @@ def clean_table(path: Path, split: Split, target: Path, rules: Sequence[Rule], s
     tally = Tally()
     with (
         writing_table(target, stream.columns) as writer,
-        tqdm(desc=f"clean {split}", unit=" rows", disable=None, leave=False) as progress,
+        tqdm(desc=f"clean {path.stem}", unit=" rows", disable=None, leave=False) as progress,
     ):
         for batch, done in map_ordered(clean, stream.batches(), workers):
             writer.write(batch)
@@ -84,8 +85,11 @@ def main() -> None:
         for split in get_args(Split):
             name = f"{split}.csv"
             tallies[split] = clean_table(paths.INGESTED / name, split, folder / name, rules, settings)
-    write_json(paths.CLEANING_METRICS, {split: describe(tally, rules) for split, tally in tallies.items()})
-    counts = ", ".join(f"{split} {tally.changed} of {tally.rows}" for split, tally in tallies.items())
+        extra = clean_table(paths.INGESTED / f"{TABLE}.csv", "train", folder / f"{TABLE}.csv", rules, settings)
+    if extra.rows:
+        tallies[TABLE] = extra
+    write_json(paths.CLEANING_METRICS, {name: describe(tally, rules) for name, tally in tallies.items()})
+    counts = ", ".join(f"{name} {tally.changed} of {tally.rows}" for name, tally in tallies.items())
     log.info(
         "clean: %d rules from %s; rows changed: %s; see %s", len(rules), settings.rules, counts, paths.CLEANING_METRICS
     )

@@ -5,18 +5,21 @@
 `dvc exp run --queue` and `--temp` run in a copy that has only what Git tracks. There, files of the user's own are
 linked to from where the stages after this one read them, so that DVC hashes them as it does in the repository. Git is
 told to overlook the links: DVC would commit them with the experiment, and applying it would put them in the files'
-place. The output is always the same, and neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage
-first.
+place. The output is neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
+
+dvc.yaml cannot name the tables of a list. So the output has a link to each table of `data.extra`: DVC reads what links
+lead to, and runs `ingest` again where a table has changed.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
-from stages.core.files import write_text
+from stages.core.files import replacing
 from stages.core.git import run_git
 from stages.core.params import load_params
 
@@ -53,13 +56,24 @@ def overlook(path: Path) -> None:
             file.write("/" + _PATTERN.sub(r"\\\g<0>", place.relative_to(top).as_posix()) + "\n")
 
 
+def link(path: Path, folder: Path) -> None:
+    """Link to a file under its own name; relatively, so that a repository may move with its tables."""
+    place = path.parent.resolve() / path.name
+    (folder / path.name).symlink_to(os.path.relpath(place, folder.resolve()))
+
+
 def main() -> None:
     params = load_params()
     root = paths.project_root()
     for split in SPLITS:
         find(Path(params.data.source) / f"{split}.csv", root, "put the table there or set data.source to its folder")
     find(Path(params.clean.rules), root, "set clean.rules to a table of rules")
-    write_text(paths.INPUTS_FOUND, "tables and rules\n")
+    for table in params.data.extra:
+        find(Path(table.path), root, "put the table there or take it out of data.extra")
+    with replacing(paths.INPUTS_FOUND) as folder:
+        folder.mkdir()
+        for table in params.data.extra:
+            link(Path(table.path), folder)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 From `data.source` (train.csv, dev.csv, test.csv) to data/ingested, with the columns fname, dialogue, summary
 (or summary1, summary2, ...) and topic; metrics/data/ingest.json says what came in and, where a file
-had what spreadsheets leave behind, how often which of it was mended. Rows pass through in
-batches, so that a table may be larger than memory.
+had what spreadsheets leave behind, how often which of it was mended. Rows of the further training tables
+(`data.extra`) go into one table, extra.csv, each with its `source`. Rows pass through in batches, so that a table may
+be larger than memory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +21,16 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json
 from stages.core.params import load_params
-from stages.corpus.tables import Split, TableStream, open_table, references, writing_table
+from stages.corpus.extra_rows import TABLE, labelled, source_of
+from stages.corpus.tables import (
+    AUGMENTED_COLUMNS,
+    Split,
+    TableStream,
+    TableWriter,
+    open_table,
+    references,
+    writing_table,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,31 +62,29 @@ def repeats(frame: pd.DataFrame, above: Sequence[TableStream]) -> list[str]:
 
 
 def ingest(
-    stream: TableStream, limit: int, target: Path, above: Sequence[TableStream]
+    stream: TableStream, limit: int, write: Callable[[pd.DataFrame], None], above: Sequence[TableStream] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write a table in its one form, the first `limit` rows of it, or all where that is 0.
+    """Write the first `limit` rows of a table, or all where that is 0.
 
     Returns:
         Rows, mean lengths in characters (none where there are no references), columns left out, and what was mended, if
         anything; and the fnames that occur in a table above too.
     """
-    columns = canonical_columns(stream)
     read = kept = 0
     dialogues, summaries = Mean(), Mean()
     repeated: list[str] = []
-    with writing_table(target, columns) as writer:
-        for batch in stream.batches():
-            read += len(batch)
-            repeated += repeats(batch, above)
-            batch = batch.head(limit - kept) if limit else batch
-            kept += len(batch)
-            dialogues.add(list(batch["dialogue"]))
-            summaries.add([summary for row in references(batch) for summary in row])
-            writer.write(batch)
+    for batch in stream.batches():
+        read += len(batch)
+        repeated += repeats(batch, above)
+        batch = batch.head(limit - kept) if limit else batch
+        kept += len(batch)
+        dialogues.add(list(batch["dialogue"]))
+        summaries.add([summary for row in references(batch) for summary in row])
+        write(batch)
     facts: dict[str, Any] = {
         "rows_read": read,
         "rows_kept": kept,
-        "columns_ignored": len(stream.header) - len(columns),
+        "columns_ignored": len(stream.header) - len(canonical_columns(stream)),
         "dialogue_characters": dialogues.rounded(),
     }
     if summaries.texts:
@@ -84,6 +92,13 @@ def ingest(
     if stream.mended:
         facts["mended"] = stream.mended
     return facts, repeated
+
+
+def ingest_extra(stream: TableStream, limit: int, writer: TableWriter) -> tuple[str, dict[str, Any]]:
+    """Add the rows of a further training table to the one that holds them all; its source, and what `ingest` gives."""
+    source = source_of(stream.path)
+    facts, _ = ingest(stream, limit, lambda batch: writer.write(labelled(batch, source)))
+    return source, facts
 
 
 def main() -> None:
@@ -97,9 +112,15 @@ def main() -> None:
         for split in get_args(Split):
             path = source / f"{split}.csv"
             stream = open_table(path, split)
-            facts[split], shared = ingest(stream, params.data.limit, folder / path.name, streams)
+            with writing_table(folder / path.name, canonical_columns(stream)) as writer:
+                facts[split], shared = ingest(stream, params.data.limit, writer.write, streams)
             streams.append(stream)
             repeated += shared
+        with writing_table(folder / f"{TABLE}.csv", AUGMENTED_COLUMNS) as writer:
+            for table in params.data.extra:
+                streams.append(open_table(Path(table.path), "train"))
+                label, counts = ingest_extra(streams[-1], params.data.limit, writer)
+                facts[label] = counts
     for stream, counts in zip(streams, facts.values(), strict=True):
         log.info("%s: %d of %d rows kept", stream.path, counts["rows_kept"], counts["rows_read"])
         if "source" in stream.columns:

@@ -1,9 +1,10 @@
 """Put original and augmented rows together, shuffled by seed, each with its `source`.
 
-From data/checked/train.csv and data/augmented/*.csv to data/merged/train.csv. Of each kind of augmented rows at
-most `augment.balance` times the original rows are kept, chosen by seed. Rows wait for their turn on disk, not in
-memory. metrics/data/augmentation.json counts the rows of each source, those left out, and, of what a language
-model wrote, the answers rejected for each reason, tokens and cost; data/augmented/rejected.csv lists those answers.
+From data/checked and data/augmented/*.csv to data/merged/train.csv. Of each kind of augmented rows at most
+`augment.balance` times the original rows are kept, chosen by seed, and of each further training table as many rows as
+`data.extra` says. Rows wait for their turn on disk, not in memory. metrics/data/augmentation.json counts the rows of
+each source, those left out, and, of what a language model wrote, the answers rejected for each reason, tokens and cost;
+data/augmented/rejected.csv lists those answers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO
@@ -21,9 +23,11 @@ import numpy as np
 import pandas as pd
 
 from stages.core import paths
+from stages.core.amount import count_of
 from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json, replacing, write_json
 from stages.core.params import load_params
+from stages.corpus.extra_rows import source_of
 from stages.corpus.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, open_table, writing_table
 
 log = logging.getLogger(__name__)
@@ -51,25 +55,63 @@ def check_fnames(batch: pd.DataFrame, path: Path, above: Sequence[TableStream]) 
                 )
 
 
+def append(batch: pd.DataFrame, path: Path, file: BinaryIO) -> Spans:
+    """Write rows of the table at `path`, which have a source, at the end of a file; say where each lies."""
+    first = file.tell()
+    lines = encode_rows(batch.reindex(columns=AUGMENTED_COLUMNS, fill_value=""), path)
+    file.writelines(lines)
+    sizes = np.array([len(line) for line in lines], dtype=np.int64)
+    return np.stack([first + np.cumsum(sizes) - sizes, sizes], axis=1)
+
+
+def joined(spans: Sequence[Spans]) -> Spans:
+    return np.concatenate([np.empty((0, 2), dtype=np.int64), *spans])
+
+
 def spool(tables: dict[str, TableStream], file: BinaryIO) -> dict[str, Spans]:
     """Write the rows of all tables, labelled with their source, one after the other; say where each lies."""
     spans: dict[str, Spans] = {}
     above: list[TableStream] = []
     for source, table in tables.items():
-        lengths = [np.empty(0, dtype=np.int64)]
-        first = file.tell()
+        batches = []
         for batch in table.batches():
             check_fnames(batch, table.path, above)
-            lines = encode_rows(
-                batch.assign(source=source).reindex(columns=AUGMENTED_COLUMNS, fill_value=""), table.path
-            )
-            file.writelines(lines)
-            lengths.append(np.array([len(line) for line in lines], dtype=np.int64))
-        sizes = np.concatenate(lengths)
-        spans[source] = np.stack([first + np.cumsum(sizes) - sizes, sizes], axis=1)
+            batches.append(append(batch.assign(source=source), table.path, file))
+        spans[source] = joined(batches)
         above.append(table)
-    file.flush()
     return spans
+
+
+def times_taken(rows: int, amount: int | str, random: np.random.Generator) -> np.ndarray:
+    """How often each of some rows is taken: a count takes each once at most, a share above 100% some more than once."""
+    wanted = min(amount, rows) if isinstance(amount, int) else count_of(amount, rows)
+    often, left = divmod(wanted, max(rows, 1))
+    times = np.full(rows, often)
+    times[random.permutation(rows)[:left]] += 1
+    return times
+
+
+def spool_extra(
+    amounts: Mapping[str, int | str], above: Sequence[TableStream], file: BinaryIO, random: np.random.Generator
+) -> dict[str, Spans]:
+    """Write the rows of the further training tables as often as they are taken; say where those of each source lie.
+
+    The second copy of a row is named `<fname>.2`.
+    """
+    counts = Counter[str]()
+    for batch in open_table(paths.EXTRA, "train", allow_empty=True).batches():
+        counts.update(batch["source"])
+    times = {source: times_taken(counts[source], amount, random) for source, amount in amounts.items()}
+    copies = {source: [list[Spans]() for _ in range(each.max(initial=0))] for source, each in times.items()}
+    for batch in open_table(paths.EXTRA, "train", allow_empty=True).batches():
+        check_fnames(batch, paths.EXTRA, above)
+        for source, rows in batch.groupby("source", sort=False):
+            often, times[source] = np.split(times[source], [len(rows)])
+            for copy, spans in enumerate(copies[source]):
+                taken = rows[often > copy]
+                named = taken.assign(fname=taken["fname"] + f".{copy + 1}") if copy else taken
+                spans.append(append(named, paths.EXTRA, file))
+    return {source: joined([batch for spans in each for batch in spans]) for source, each in copies.items()}
 
 
 def balance(spans: dict[str, Spans], ratios: dict[str, float], random: np.random.Generator) -> dict[str, Spans]:
@@ -107,6 +149,9 @@ def main() -> None:
     with tempfile.TemporaryFile(dir=paths.MERGED.parents[1]) as file:
         spans = spool(tables, file)
         kept = balance(spans, params.augment.balance.model_dump(), random)
+        amounts = {source_of(Path(table.path)): table.rows for table in params.data.extra}
+        kept |= spool_extra(amounts, list(tables.values()), file, random)
+        file.flush()
         write_shuffled(file, list(kept.values()), paths.MERGED, random)
 
     counts = {source: len(rows) for source, rows in kept.items()}

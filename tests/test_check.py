@@ -11,10 +11,12 @@ from ruamel.yaml import YAML
 from stages.check import main
 from stages.core.errors import UserError
 from stages.corpus import tables
-from stages.corpus.tables import read_table, write_table
+from stages.corpus.extra_rows import labelled
+from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = {split: read_table(ROOT / f"data/sample/{split}.csv", "test") for split in ("train", "dev", "test")}
+NO_EXTRA = pd.DataFrame(columns=AUGMENTED_COLUMNS, dtype="str")
 OUTPUTS = [Path("data/checked") / f"{name}.csv" for name in ("train", "dev", "test", "removed", "warnings")]
 
 
@@ -25,6 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for split, rows in (("train", 8), ("dev", 4), ("test", 4)):
         write_table(SAMPLE[split].head(rows), Path(f"data/clean/{split}.csv"))
+    write_table(NO_EXTRA, Path("data/clean/extra.csv"))
     return tmp_path
 
 
@@ -223,3 +226,123 @@ def test_nothing_of_the_sample_is_removed(project: Path) -> None:
         write_table(table, Path(f"data/clean/{split}.csv"))
     main()
     assert read("removed") == []
+
+
+def write_extra(**tables: pd.DataFrame) -> None:
+    """Write the clean table of further ones, each under its name."""
+    labels = [labelled(rows, f"extra:{name}") for name, rows in tables.items()]
+    write_table(pd.concat(labels), Path("data/clean/extra.csv"))
+
+
+def english(*fnames: str) -> pd.DataFrame:
+    """A table of different dialogues in English."""
+    words = ["window", "river", "market", "engine", "garden", "letter", "bridge", "winter", "doctor", "ticket"]
+    rows = [
+        {
+            "fname": fname,
+            "dialogue": f"#Person1#: Where is the {words[place]} today?\n#Person2#: Ask {words[-place - 1]} people.",
+            "summary": f"#Person1# asks about the {words[place]}.",
+        }
+        for place, fname in enumerate(fnames)
+    ]
+    return pd.DataFrame(rows, dtype="str")
+
+
+def test_rows_of_further_tables_are_checked_as_those_of_train(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def row(fname: str, dialogue: str, summary: str) -> pd.DataFrame:
+        return pd.DataFrame([{"fname": fname, "dialogue": dialogue, "summary": summary}], dtype="str")
+
+    older = [
+        SAMPLE["train"].head(1)[["fname", "dialogue", "summary"]],
+        row("a", dialogue("test", 1), "시험 문제입니다."),
+        row("b", dialogue("train", 2) + " 그래요.", "비슷합니다."),
+        row("c", SAMPLE["train"]["dialogue"][20], "In English."),
+        row("d", SAMPLE["train"]["dialogue"][21], "잘 지냅니다."),
+        row("e", SAMPLE["train"]["dialogue"][22], "끝입니다."),
+    ]
+    write_extra(older=pd.concat(older), english=english("train_0", "train_1"))
+    caplog.set_level("INFO")
+    main()
+    test = SAMPLE["test"]["fname"][1]
+    assert read("removed") == [
+        ["older:train_0", "extra:older", "exact_duplicates", "dialogue and summary are those of train row train_0"],
+        ["older:a", "extra:older", "leakage", f"dialogue is like that of test row {test}, similarity 1.00"],
+    ]
+    [not_korean, near] = read("warnings")
+    assert not_korean[:3] == ["older:c", "extra:older", "not_korean"]
+    assert near[:3] == ["older:b", "extra:older", "near_duplicates"]
+    assert near[3].startswith("dialogue is like that of train row train_2, similarity 0.9")
+    kept = read_table(Path("data/checked/extra.csv"), "train")
+    assert list(kept["fname"]) == ["older:b", "older:c", "older:d", "older:e", "english:train_0", "english:train_1"]
+    report = metrics()
+    assert list(report) == ["train", "dev", "test", "extra:older", "extra:english"]
+    assert {name: count for name, count in report["extra:older"].items() if count} == {
+        "rows": 6,
+        "kept": 4,
+        "exact_duplicates": 1,
+        "leakage": 1,
+        "not_korean": 1,
+        "near_duplicates": 1,
+    }
+    assert "not_korean" not in report["extra:english"]
+    assert caplog.messages == [
+        "extra:english: 2 of 2 dialogues are not Korean, so check.not_korean leaves this table alone",
+        "extra:older: check.exact_duplicates: 1 of 6 rows, 1 removed",
+        "extra:older: check.leakage: 1 of 6 rows, 1 removed",
+        "extra:older: check.not_korean: 1 of 6 rows, 0 removed",
+        "extra:older: check.near_duplicates: 1 of 6 rows, 0 removed",
+        "check: 2 rows removed, 2 warnings; see data/checked/removed.csv and warnings.csv",
+    ]
+
+
+def test_near_duplicates_in_further_tables_are_removed_there(project: Path) -> None:
+    configure(near_duplicates="remove")
+    again = english("x").assign(fname="again", summary="다시")
+    write_extra(first=english("x", "y"), second=pd.concat([again, english("p", "q", "z").tail(1)]))
+    main()
+    assert [row[:3] for row in read("removed")] == [["second:again", "extra:second", "near_duplicates"]]
+    assert list(pd.read_csv("data/checked/extra.csv")["fname"]) == ["first:x", "first:y", "second:z"]
+    assert Path("data/checked/train.csv").read_bytes() == Path("data/clean/train.csv").read_bytes()
+
+
+@pytest.mark.parametrize("action", ["remove", "warn"])
+def test_a_dialogue_of_dev_or_test_in_another_language_is_found_by_its_id(project: Path, action: str) -> None:
+    configure(leakage=action)
+    for split in ("dev", "test"):
+        write_table(
+            SAMPLE[split].head(4).assign(fname=[f"{split}_{n}" for n in (3, 12, 5, 7)]), Path(f"data/clean/{split}.csv")
+        )
+    names = ["train_12", "test_12", "dev_12_1", "test_3_2", "test_120", "dev_4", "test_7_x"]
+    write_extra(english=english(*names))
+    main()
+    found = read("removed" if action == "remove" else "warnings")
+    leaks = {"test_12": "test row test_12", "dev_12_1": "dev row dev_12", "test_3_2": "test row test_3"}
+    detail = "its own fname is that of {}: the same dialogue, maybe in another language"
+    assert [row for row in found if row[2] == "leakage"] == [
+        [f"english:{name}", "extra:english", "leakage", detail.format(of)] for name, of in leaks.items()
+    ]
+    kept = list(pd.read_csv("data/checked/extra.csv")["fname"])
+    gone = leaks if action == "remove" else {}
+    assert kept == [f"english:{name}" for name in names if name not in gone]
+    assert metrics()["extra:english"]["leakage"] == 3
+
+
+def test_a_leak_of_a_further_table_may_stop_the_run(project: Path) -> None:
+    configure(leakage="stop")
+    name = SAMPLE["test"]["fname"][0]
+    write_extra(english=english(name, "train_1"))
+    with pytest.raises(UserError) as error:
+        main()
+    assert str(error.value) == (
+        f"extra:english: row english:{name}: its own fname is that of test row {name}: the same dialogue, maybe in "
+        "another language; mend the row in its table of data.extra, or set check.leakage to warn or remove"
+    )
+
+
+def test_a_table_that_is_all_test_has_no_place_in_training(project: Path) -> None:
+    write_extra(english=english(*SAMPLE["test"]["fname"].head(4)))
+    with pytest.raises(UserError) as error:
+        main()
+    assert str(error.value) == (
+        "extra:english: the checks remove every row, the last by check.leakage; take the table out of data.extra"
+    )

@@ -15,11 +15,12 @@ from stages.cleaning.batch import clean_batch
 from stages.cleaning.rules import STRUCTURE, load_rules
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.corpus.tables import read_table, write_table
+from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
 
 ROOT = Path(__file__).parent.parent
 RULES = load_rules(ROOT / "data/rules/denoise.csv")
 PATH = Path("data/ingested/train.csv")
+NO_EXTRA = pd.DataFrame(columns=AUGMENTED_COLUMNS, dtype="str")
 
 
 def table(**columns: list[str]) -> pd.DataFrame:
@@ -41,6 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_table(table(dialogue=dialogue, summary1=["#Person1# 은"], summary2=["네 ."]), Path("data/ingested/dev.csv"))
     write_table(table(dialogue=dialogue), Path("data/ingested/test.csv"))
+    write_table(NO_EXTRA, Path("data/ingested/extra.csv"))
     return tmp_path
 
 
@@ -219,6 +221,7 @@ def test_typos_stay_on_request(project: Path) -> None:
 def test_cleaning_the_clean_sample_changes_nothing(project: Path) -> None:
     shutil.rmtree("data/ingested")
     shutil.copytree(ROOT / "data/sample", "data/ingested")
+    write_table(NO_EXTRA, Path("data/ingested/extra.csv"))
     main()
     once = {path.name: path.read_bytes() for path in Path("data/clean").iterdir()}
     typos = json.loads(paths.CLEANING_METRICS.read_text(encoding="utf-8"))["train"]["typos"]
@@ -256,3 +259,31 @@ def test_an_error_in_another_process_is_the_same_line(project: Path, monkeypatch
     with pytest.raises(UserError, match=r"^data/ingested/train\.csv: row train_1050, column dialogue: no turn is left"):
         main()
     assert not Path("data/clean").exists()
+
+
+def test_rows_of_further_tables_are_cleaned_as_those_of_train(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = {"dialogue": ["#Person1#: “Well… fine .”\r\nPerson2: 몇일요?"], "summary": ["Person1 is “fine” ."]}
+    rows = table(**texts).assign(fname="english:train_0", topic="", source="extra:english")
+    write_table(rows, Path("data/ingested/extra.csv"))
+    caplog.set_level("INFO")
+    main()
+    assert read_table(Path("data/clean/extra.csv"), "train").to_dict("records") == [
+        {
+            "fname": "english:train_0",
+            "dialogue": '#Person1#: "Well... fine."\n#Person2#: 며칠요?',
+            "summary": '#Person1# is "fine".',
+            "topic": "",
+            "source": "extra:english",
+        }
+    ]
+    report = json.loads(paths.CLEANING_METRICS.read_text(encoding="utf-8"))
+    assert list(report) == ["train", "dev", "test", "extra"]
+    assert (report["extra"]["rows"], report["extra"]["changed"], report["extra"]["typos"]["rows"]) == (1, 1, 1)
+    assert "test 1 of 1, extra 1 of 1" in caplog.messages[-1]
+
+
+def test_a_row_of_a_further_table_of_which_nothing_is_left(project: Path) -> None:
+    rows = table(dialogue=["#Person1#: Hi."], summary=["##"])
+    write_table(rows.assign(topic="", source="extra:english"), Path("data/ingested/extra.csv"))
+    with pytest.raises(UserError, match=r"nothing is left after cleaning; in its table of data\.extra, write the"):
+        main()

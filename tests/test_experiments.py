@@ -268,3 +268,59 @@ def test_copies_of_the_repository_find_the_users_own_files(tmp_path: Path) -> No
     clone.dvc("exp", "apply", "second")
     assert rules.is_file() and not rules.is_symlink()
     assert len(clone.bytes("data/submission.csv").splitlines()) == 1 + 12
+
+
+ENGLISH = """\
+fname,dialogue,summary
+train_0,#Person1#: Hi there.,A greeting.
+test_1_2,#Person1#: Bye now.,A farewell.
+train_5,#Person1#: Where is my engine?,A question.
+"""
+
+
+def test_dvc_follows_further_training_tables(tmp_path: Path) -> None:
+    """A list of parameters names what dvc.yaml cannot: a change of a table is seen, and in copies too."""
+    clone = Clone(tmp_path / "repository")
+    table = clone.folder / "data/raw/english.csv"
+    data_stages = ["find_inputs", "ingest", "clean", "check"]
+
+    def run() -> list[str]:
+        return stages_run(clone.dvc("repro", "merge"))
+
+    assert run() == [*data_stages, "paraphrase", "speaker_swap", "synthesize", "merge"]
+    before = clone.bytes("data/merged/train.csv")
+    table.write_text(ENGLISH)
+    assert run() == []
+    clone.edit("params.yaml", {"data": {"extra": [{"path": "data/raw/english.csv"}]}})
+    assert run() == [*data_stages, "merge"]
+    merged = clone.bytes("data/merged/train.csv").decode()
+    # Test's own row in another language is left out; nothing is augmented that was not before.
+    assert sorted(re.findall(r"^(english:\w+),.*,(\S+)$", merged, re.MULTILINE)) == [
+        ("english:train_0", "extra:english"),
+        ("english:train_5", "extra:english"),
+    ]
+    assert len(merged.splitlines()) == len(before.splitlines()) + 2
+    assert run() == []
+    table.write_text(ENGLISH.replace("Hi there", "Ho there"))  # as many bytes
+    assert run() == [*data_stages, "merge"]
+    assert "Ho there" in clone.bytes("data/merged/train.csv").decode()
+    clone.commit("a further table")
+    half = "data.extra=[{path:data/raw/english.csv,rows:50%}]"
+    log = clone.dvc("exp", "run", "--temp", "-n", "half", "-S", half, "merge")
+    assert stages_run(log) == ["find_inputs", "ingest", "merge"]
+    assert "1 extra:english" in log
+    [ref] = [ref for ref in clone.git("for-each-ref", "--format=%(refname)", "refs/exps").split() if "/half" in ref]
+    listed = clone.git("ls-tree", "-r", ref).splitlines()
+    assert [line.split()[-1] for line in listed if "data/raw/" in line or "/.found" in line] == ["data/raw/.gitkeep"]
+    assert not [line for line in listed if line.startswith("120000")]
+
+    table.rename(table.with_name("dialogsum.csv"))
+    done = clone.run("dvc", "repro", "ingest", check=False)
+    assert (done.returncode, "No such file or directory" in done.stderr) == (255, True)
+    assert "data/.found/english.csv" in done.stderr
+    clone.edit("params.yaml", {"data": {"extra": [{"path": "data/raw/dialogsum.csv"}]}})
+    assert run() == [*data_stages, "merge"]
+    clone.edit("params.yaml", {"data": {"extra": []}})
+    (clone.folder / "data/raw/dialogsum.csv").unlink()
+    run()
+    assert clone.bytes("data/merged/train.csv") == before

@@ -337,6 +337,23 @@ def test_augmented_rows_stand_beside_their_origin_and_rejected_ones_with_the_rea
     assert "never shown" not in rejected
 
 
+def test_rows_of_further_tables_are_shown_by_their_source() -> None:
+    rows = CLEAN.iloc[:1].assign(fname="english:train_0", dialogue="#Person1#: Hi.", source="extra:english")
+    checks = {**REPORTS.checks, "extra:english": {"rows": 9, "kept": 2, "leakage": 7}}
+    gone = pd.DataFrame([["english:test_1", "extra:english", "leakage", "its own fname"]], columns=FOUND)
+    reports = replace(
+        REPORTS,
+        checks=checks,
+        removed=pd.concat([REPORTS.removed, gone]),
+        augmentation={**REPORTS.augmentation, "extra:english": 1, "total": 4},
+    )
+    text = shown({**FRAMES, ("train", "extra:english"): rows}, reports)
+    assert '<span>extra:english</span><i style="width:50.0%"></i><span>1</span>' in text
+    assert "<span>total</span>" not in text
+    assert "english:train_0" in text
+    assert "english:test_1" in text
+
+
 def test_page_needs_no_augmented_row_and_no_finding() -> None:
     frames = {column: frame for column, frame in FRAMES.items() if column != ("train", "speaker_swap")}
     empty = {name: getattr(REPORTS, name).iloc[:0] for name in ("removed", "warned", "rejected")}

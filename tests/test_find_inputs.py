@@ -53,7 +53,7 @@ def test_git_overlooks_the_links(copy: Path) -> None:
     configure(data={"source": "data/raw"}, clean={"rules": rules})
     main()
     status = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
-    assert [line for line in status.stdout.splitlines() if line.startswith("??")] == ["?? data/.found"]
+    assert [line for line in status.stdout.splitlines() if line.startswith("??")] == []
     assert Path(rules).read_text() == "own rules"
 
 
@@ -65,10 +65,26 @@ def test_a_folder_beside_the_repository(copy: Path) -> None:
     assert Path("../tables/train.csv").read_text() == "beside"
 
 
+def test_further_tables_are_linked_to_for_dvc_to_watch(copy: Path) -> None:
+    repository = copy.parents[3]
+    write(repository / "data/raw/english.csv", "english")
+    write(repository.parent / "tables/older.csv", "older")
+    configure(data={"extra": [{"path": "data/raw/english.csv"}, {"path": str(repository.parent / "tables/older.csv")}]})
+    for _ in range(2):
+        main()
+        assert {path.name: path.read_text() for path in Path("data/.found").iterdir()} == {
+            "english.csv": "english",
+            "older.csv": "older",
+        }
+        write(repository / "data/raw/english.csv", "English")  # which is the file that all links lead to
+        assert Path("data/.found/english.csv").read_text() == Path("data/raw/english.csv").read_text() == "English"
+        write(repository / "data/raw/english.csv", "english")
+
+
 def test_files_that_git_tracks_are_those_of_the_copy(copy: Path) -> None:
     main()
     assert not any(path.is_symlink() for path in copy.rglob("*"))
-    assert Path("data/.found").read_text() == "tables and rules\n"
+    assert list(Path("data/.found").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,10 @@ def test_files_that_git_tracks_are_those_of_the_copy(copy: Path) -> None:
             "data/none/train.csv: not found; put the table there or set data.source to its folder",
         ),
         ({"clean": {"rules": "none.csv"}}, "none.csv: not found; set clean.rules to a table of rules"),
+        (
+            {"data": {"extra": [{"path": "data/none.csv"}]}},
+            "data/none.csv: not found; put the table there or take it out of data.extra",
+        ),
     ],
 )
 def test_a_file_that_is_nowhere(copy: Path, settings: dict[str, dict[str, str]], message: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def set_data(source: str = "data/sample", limit: int = 0) -> None:
+def set_data(source: str = "data/sample", limit: int = 0, extra: Sequence[str] = ()) -> None:
     path = Path("params.yaml")
     yaml = YAML()
     params = yaml.load(path)
-    params["data"].update(source=source, limit=limit)
+    params["data"].update(source=source, limit=limit, extra=[{"path": path} for path in extra])
     yaml.dump(params, path)
 
 
@@ -128,3 +129,40 @@ def test_user_tables_in_any_column_order(workspace: Path, caplog: pytest.LogCapt
         },
         "test": {"rows_read": 1, "rows_kept": 1, "columns_ignored": 0, "dialogue_characters": 11.0},
     }
+
+
+def test_further_tables_become_one_and_each_row_tells_its_own(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("english.csv").write_text(
+        "fname,dialogue,summary,topic\ntrain_0,#Person1#: Hi.,A greeting.,talk\ntrain_1,#Person1#: Bye.,Farewell.,end\n"
+    )
+    Path("older.csv").write_text("dialogue,fname,summary,source\n#Person1#: 안녕.,train_0,인사,web\n", encoding="utf-8")
+    set_data(limit=1, extra=["older.csv", "english.csv"])
+    with caplog.at_level(logging.INFO):
+        ingest.main()
+    assert Path("data/ingested/extra.csv").read_text(encoding="utf-8").splitlines() == [
+        "fname,dialogue,summary,topic,source",
+        "older:train_0,#Person1#: 안녕.,인사,,extra:older",
+        "english:train_0,#Person1#: Hi.,A greeting.,talk,extra:english",
+    ]
+    facts = json.loads(paths.INGEST_METRICS.read_text())
+    assert list(facts) == ["train", "dev", "test", "extra:older", "extra:english"]
+    assert facts["extra:english"] == {
+        "rows_read": 2,
+        "rows_kept": 1,
+        "columns_ignored": 0,
+        "dialogue_characters": 14.0,
+        "summary_characters": 11.0,
+    }
+    assert caplog.messages[-3:] == [
+        "older.csv: 1 of 1 rows kept",
+        "older.csv: columns ignored (1): source, which merging writes",
+        "english.csv: 1 of 2 rows kept",
+    ]
+
+
+def test_without_further_tables_theirs_is_empty(workspace: Path) -> None:
+    ingest.main()
+    assert Path("data/ingested/extra.csv").read_text() == "fname,dialogue,summary,topic,source\n"
+    assert list(json.loads(paths.INGEST_METRICS.read_text())) == ["train", "dev", "test"]

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from ruamel.yaml import YAML
 
 from stages import merge
 from stages.core import paths
-from stages.core.errors import run_stage
+from stages.core.errors import UserError, run_stage
+from stages.corpus import tables
 from stages.corpus.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables = {
         "checked/train": "fname,dialogue,summary\n"
         + "".join(f'train_{i},"#Person1#: {i}\n#Person2#: 네",요약 {i}\n' for i in range(3)),
+        "checked/extra": HEADER,
         "augmented/paraphrase": HEADER,
         "augmented/speaker_swap": HEADER + "train_1.swap,#Person1#: 네,요약,주제,speaker_swap\n",
         "augmented/synthetic": HEADER + "synthetic_0,#Person1#: 새로,요약,주제,synthetic\n",
@@ -52,6 +56,22 @@ def set_params(seed: int = 42, **balance: float) -> None:
     params = yaml.load(Path("params.yaml"))
     params["seed"] = seed
     params["augment"]["balance"].update(balance)
+    yaml.dump(params, Path("params.yaml"))
+
+
+def write_extra(**tables: Sequence[str]) -> None:
+    """Write the checked table of further ones, and take all rows of each: `english=["train_0"]`."""
+    rows = [
+        f"{name}:{fname},#Person1#: {fname},요약,,extra:{name}\n" for name, fnames in tables.items() for fname in fnames
+    ]
+    Path("data/checked/extra.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
+    set_extra(**dict.fromkeys(tables, "100%"))
+
+
+def set_extra(**amounts: int | str) -> None:
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    params["data"]["extra"] = [{"path": f"raw/{name}.csv", "rows": amount} for name, amount in amounts.items()]
     yaml.dump(params, Path("params.yaml"))
 
 
@@ -194,3 +214,83 @@ def test_an_fname_in_two_tables_is_an_error(workspace: Path, capsys: pytest.Capt
     )
     assert not Path("data/merged").exists()
     assert not Path("metrics").exists()
+
+
+def test_rows_of_further_tables_keep_their_source_and_are_counted(workspace: Path) -> None:
+    write_extra(english=["train_0", "train_1"], older=["train_0"])
+    merge.main()
+    merged = read_table(paths.MERGED, "train")
+    assert sorted(merged["fname"][merged["source"] == "extra:english"]) == ["english:train_0", "english:train_1"]
+    assert merged_names("extra:older") == ["older:train_0"]
+    counts = json.loads(paths.AUGMENTATION_METRICS.read_text())
+    assert list(counts.items())[:6] == [
+        *(("original", 3), ("paraphrase", 0), ("speaker_swap", 1), ("synthetic", 1)),
+        *(("extra:english", 2), ("extra:older", 1)),
+    ]
+    assert counts["total"] == 8
+    assert list(counts["left_out"]) == ["paraphrase", "speaker_swap", "synthetic"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "rows"),
+    [(0, 0), (3, 3), (500, 10), ("0%", 0), ("30%", 3), ("1%", 1), ("100%", 10), ("150%", 15), ("250%", 25)],
+)
+def test_of_a_further_table_a_count_or_a_share_is_taken(workspace: Path, amount: int | str, rows: int) -> None:
+    write_extra(english=[f"train_{n}" for n in range(10)])
+    set_extra(english=amount)
+    merge.main()
+    names = merged_names("extra:english")
+    assert len(names) == rows
+    assert json.loads(paths.AUGMENTATION_METRICS.read_text())["extra:english"] == rows
+    copies = Counter(name.partition(".")[2] or "1" for name in names)
+    whole, part = divmod(rows, 10)
+    assert copies == Counter({str(copy): 10 for copy in range(1, whole + 1)} | ({str(whole + 1): part} if part else {}))
+
+
+def test_of_a_further_table_other_rows_are_taken_by_another_seed(workspace: Path) -> None:
+    write_extra(english=[f"train_{n}" for n in range(20)], older=["a", "b"])
+    set_extra(english="15%", older="200%")
+
+    def kept(seed: int) -> tuple[str, ...]:
+        set_params(seed)
+        merge.main()
+        return tuple(merged_names("extra:english"))
+
+    assert kept(42) == kept(42)
+    assert {len(kept(seed)) for seed in range(3)} == {3}
+    assert len({kept(seed) for seed in range(8)}) > 4
+    assert merged_names("extra:older") == ["older:a", "older:a.2", "older:b", "older:b.2"]
+
+
+def test_batches_of_further_tables_make_no_difference(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_extra(english=[f"train_{n}" for n in range(7)], older=["a", "b", "c"])
+    set_extra(english="130%", older="70%")
+    merge.main()
+    whole = paths.MERGED.read_bytes()
+    monkeypatch.setattr(tables, "BATCH", 2)
+    merge.main()
+    assert paths.MERGED.read_bytes() == whole
+
+
+def test_further_tables_change_nothing_about_the_rows_that_balance_keeps(workspace: Path) -> None:
+    write_augmented("paraphrase", 20)
+    merge.main()
+    before = merged_names("paraphrase")
+    write_extra(english=["train_0"])
+    merge.main()
+    assert merged_names("paraphrase") == before
+
+
+def test_a_table_of_which_the_checks_left_nothing_is_counted_as_none(workspace: Path) -> None:
+    set_extra(english="100%")
+    merge.main()
+    assert json.loads(paths.AUGMENTATION_METRICS.read_text())["extra:english"] == 0
+
+
+def test_a_row_of_a_further_table_with_the_name_of_another(workspace: Path) -> None:
+    Path("data/checked/extra.csv").write_text(HEADER + "train_1,#Person1#: 새로,요약,주제,extra:english\n")
+    set_extra(english="100%")
+    with pytest.raises(
+        UserError, match=r"^data/checked/extra\.csv: row train_1, column fname: data/checked/train\.csv has it"
+    ):
+        merge.main()

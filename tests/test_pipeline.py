@@ -158,7 +158,9 @@ def test_packages_hold_only_their_docstring() -> None:
 
 def test_every_stage_script_is_declared() -> None:
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert scripts - set(STAGES) == {"compare", "demo", "export", "leaderboard", "recipe", "show", "summarize"}
+    assert scripts - set(STAGES) == {
+        *("compare", "demo", "export", "leaderboard", "recipe", "show", "submit", "summarize", "sweep")
+    }
     assert all(STAGES[name]["cmd"] == f"python -m stages.{name}" for name in STAGES)
 
 

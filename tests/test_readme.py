@@ -24,11 +24,12 @@ PAGES = {
     "docs/teams.md": "docs/ko/teams.md",
 }
 """What a user reads, in the order of reading, and the same in Korean."""
-DRY = ("test", "test-fast", "lint", "bench", "demo", "ablation", "pr-comment", "wheels", "hooks")
+DRY = ("test", "test-fast", "lint", "bench", "demo", "ablation", "pr-comment", "wheels", "hooks", "sweep")
 """Targets of which make's part alone is run here.
 
 These tests are what `make test` runs and go with linting, the benchmarks are for the real model, the demo serves until
-it is stopped, the index is on the network; test_ablation.py, ci/test_forges.py and ci/test_hooks.py run the others.
+it is stopped, the index is on the network; test_ablation.py, ci/test_forges.py, ci/test_hooks.py and test_sweep.py run
+the others.
 """
 NO_SERVER = "dvc remote add --force"
 """Begins commands that name a remote which is not there: they are run, and taken back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,17 +10,25 @@ from stages.checks.odd_texts import doubtful_tags, has_preamble, misspelt_tags, 
 from stages.core.errors import UserError
 from stages.core.params import Check
 from stages.corpus.dialogue import SPEAKER, speakers
+from stages.corpus.extra_rows import is_extra, where_to_mend
 from stages.corpus.hangul import hangul_share, letters
 from stages.corpus.personal_data import mask_personal_data
-from stages.corpus.tables import Row, Split
+from stages.corpus.tables import Row
+
+HELD_OUT = ("dev", "test")
+"""The tables whose rows are never removed; the others, train and the sources of `data.extra`, are learned from."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in a row, in a few words, which never hold personal data."""
+    """What a check found in a row, in a few words, which never hold personal data.
+
+    Attributes:
+        table: train, dev or test, or the source of a row of `data.extra`.
+    """
 
     fname: str
-    table: Split
+    table: str
     check: str
     detail: str
 
@@ -38,6 +46,10 @@ class Findings:
         """What is to be done about the findings of a check: the value of its parameter."""
         return str(getattr(self.settings, check))
 
+    def place(self, table: str) -> str:
+        """What a message calls a table: its file, or the source of rows that share one."""
+        return table if is_extra(table) else f"{self.folder / table}.csv"
+
     def tell(self, finding: Finding) -> bool:
         """Take note of a finding, and say whether its row is removed; a row of dev or test never is.
 
@@ -48,17 +60,21 @@ class Findings:
         if action == "stop":
             other = "mask" if finding.check == "personal_data" else "remove"
             raise UserError(
-                f"{self.folder / finding.table}.csv: row {finding.fname}: {finding.detail}; mend the row in "
-                f"data.source's table, or set check.{finding.check} to warn or {other}"
+                f"{self.place(finding.table)}: row {finding.fname}: {finding.detail}; mend the row in "
+                f"{where_to_mend(finding.table)}, or set check.{finding.check} to warn or {other}"
             )
-        removed = action == "remove" and finding.table == "train"
+        removed = action == "remove" and finding.table not in HELD_OUT
         (self.removed if removed else self.warned).append(finding)
         return removed
 
 
-def check_rows(rows: Iterable[Row], table: Split, findings: Findings) -> Iterator[Row]:
-    """Check rows one by one, and yield those that stay, masked if `check.personal_data` says so."""
-    checks = [check for check in ROW_CHECKS if findings.action(check) != "ignore"]
+def check_rows(rows: Iterable[Row], table: str, findings: Findings, skipped: Collection[str] = ()) -> Iterator[Row]:
+    """Check rows one by one, and yield those that stay, masked if `check.personal_data` says so.
+
+    Args:
+        skipped: checks that are not made.
+    """
+    checks = [check for check in ROW_CHECKS if findings.action(check) != "ignore" and check not in skipped]
     for row in rows:
         row = _check_personal_data(row, table, findings)
         problems = ((check, "; ".join(ROW_CHECKS[check](row, findings.settings))) for check in checks)
@@ -67,13 +83,13 @@ def check_rows(rows: Iterable[Row], table: Split, findings: Findings) -> Iterato
             yield row
 
 
-def _check_personal_data(row: Row, table: Split, findings: Findings) -> Row:
+def _check_personal_data(row: Row, table: str, findings: Findings) -> Row:
     action = findings.action("personal_data")
     if action == "ignore":
         return row
-    masked = {column: mask_personal_data(text) for column, text in row.items() if column != "fname"}
+    masked = {column: mask_personal_data(text) for column, text in row.items() if column not in ("fname", "source")}
     # Like cleaning, masking leaves alone the references that dev and test are scored against.
-    changed = [column for column in masked if action == "mask" and (table == "train" or column == "dialogue")]
+    changed = [column for column in masked if action == "mask" and (table not in HELD_OUT or column == "dialogue")]
     details = []
     for column, (_, kinds) in masked.items():
         if kinds:

@@ -15,6 +15,7 @@ from stages.cleaning.rules import TYPO, clean_dialogue, clean_summary, mend_tags
 from stages.cleaning.speaker_tags import highest_speaker
 from stages.core.errors import UserError
 from stages.corpus.dialogue import parse_turns
+from stages.corpus.extra_rows import where_to_mend
 from stages.corpus.tables import Split, reference_columns
 
 
@@ -101,11 +102,11 @@ def _without_typos(
 def _check_left(path: Path, row: dict[str, str]) -> None:
     if not any(turn.text for turn in parse_turns(row["dialogue"])):
         raise UserError(
-            f"{path}: row {row['fname']}, column dialogue: no turn is left after cleaning; in data.source's "
-            "table, begin each turn with #Person1#: or #Person2#: on a line of its own"
+            f"{path}: row {row['fname']}, column dialogue: no turn is left after cleaning; in "
+            f"{where_to_mend(path.stem)}, begin each turn with #Person1#: or #Person2#: on a line of its own"
         )
     if row.get("summary") == "":
         raise UserError(
-            f"{path}: row {row['fname']}, column summary: nothing is left after cleaning; in data.source's "
-            "table, write the summary or delete the row"
+            f"{path}: row {row['fname']}, column summary: nothing is left after cleaning; in "
+            f"{where_to_mend(path.stem)}, write the summary or delete the row"
         )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -66,6 +66,22 @@ class Quantization(Section):
     """Training's products with the frozen base; fp8 rounds both sides to 8-bit floats, and needs Hopper or later."""
 
 
+class ExtraTable(Section):
+    """A further training table, of whatever language."""
+
+    path: Annotated[str, Field(pattern=r"[^/\\]\.csv$", description="the path of a .csv file")]
+    """Where it is: in data/raw, or anywhere else."""
+    rows: CountOrShare = "100%"
+    """The most rows to take of it, or a share of them; above 100% rows are repeated: 200% takes each twice."""
+
+
+def _files_differ(tables: list[ExtraTable]) -> list[ExtraTable]:
+    names = [PurePath(table.path).name for table in tables]
+    if len(set(names)) < len(names):
+        raise ValueError("two files of one name")
+    return tables
+
+
 class Data(Section):
     """The tables that come in, and the submission that goes out."""
 
@@ -73,6 +89,12 @@ class Data(Section):
     """The folder with train.csv, dev.csv and test.csv."""
     limit: Count
     """Rows kept of each table, from the top; 0 keeps all."""
+    extra: Annotated[
+        list[ExtraTable],
+        AfterValidator(_files_differ),
+        Field(description="a list such as [{path: data/raw/english.csv, rows: 50%}], no two of one name; [] for none"),
+    ]
+    """Further training tables: their rows go where the training table's go, but are not augmented."""
     submission_index: bool
     """Write the unnamed index column before fname, as the published sample has it."""
 
@@ -539,29 +561,32 @@ def _first_problem(error: ValidationError, section: type[Section], values: dict[
     # A misspelt key is unknown and missing at once: the unknown one says more.
     problem = next((p for p in problems if p["type"] in ("extra_forbidden", "invalid_key")), problems[0])
     path, schema = _schema_at(section, problem["loc"])
+    name = ".".join(map(str, path))
     if problem["type"] == "invalid_key":
-        return f"{'.'.join([*path, show(problem['input'])])}: not a text; allowed: {', '.join(schema['properties'])}"
+        key = ".".join([*map(str, path), show(problem["input"])])
+        return f"{key}: not a text; allowed: {', '.join(schema['properties'])}"
     if problem["type"] == "extra_forbidden":
         key = ".".join(map(str, problem["loc"]))
         return f"{key} = {show(problem['input'])}: unknown key; allowed: {', '.join(schema['properties'])}"
     if problem["type"] == "missing":
-        return f"{'.'.join(path)}: missing; allowed: {describe(schema)}"
+        return f"{name}: missing; allowed: {describe(schema)}"
     value: Any = values
-    for key in path:
-        value = value[key]
-    return f"{'.'.join(path)} = {show(value)}: allowed: {describe(schema)}"
+    for step in path:
+        value = value[step]
+    return f"{name} = {show(value)}: allowed: {describe(schema)}"
 
 
-def _schema_at(section: type[Section], keys: tuple[int | str, ...]) -> tuple[list[str], dict[str, Any]]:
-    """The longest path of `keys` that the section knows, without what lists and unions add, and its JSON schema."""
+def _schema_at(section: type[Section], keys: tuple[int | str, ...]) -> tuple[list[int | str], dict[str, Any]]:
+    """The longest path of `keys` that the section knows, without what lists of values and unions add; its schema."""
     root = section.model_json_schema()
     schema: dict[str, Any] = root
-    path: list[str] = []
+    path: list[int | str] = []
     for key in keys:
-        if key not in schema.get("properties", {}):
+        entry = schema.get("items", {}) if isinstance(key, int) else {}
+        if key not in schema.get("properties", {}) and "$ref" not in entry:
             break
-        path.append(str(key))
-        schema = schema["properties"][key]
+        path.append(key)
+        schema = entry or schema["properties"][key]
         if "$ref" in schema:
             schema = root["$defs"][schema["$ref"].split("/")[-1]]
     return path, schema

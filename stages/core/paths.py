@@ -20,13 +20,15 @@ REFIT = Path("models/refit")
 """The adapter that learned dev too; empty without one."""
 
 INPUTS_FOUND = Path("data/.found")
-"""Says that the tables and rules that params.yaml names are within reach."""
+"""Says that the tables and rules that params.yaml names are within reach, and links to those of `data.extra`."""
 INGESTED = Path("data/ingested")
 CLEAN = Path("data/clean")
 CHECKED = Path("data/checked")
 TRAIN = CHECKED / "train.csv"
 DEV = CHECKED / "dev.csv"
 TEST = CHECKED / "test.csv"
+EXTRA = CHECKED / "extra.csv"
+"""The rows of all further training tables."""
 PARAPHRASES = Path("data/augmented/paraphrase.csv")
 SWAPS = Path("data/augmented/speaker_swap.csv")
 SYNTHETIC = Path("data/augmented/synthetic.csv")
@@ -66,6 +68,12 @@ ROW_SCORES = Path("metrics/eval/rows.csv")
 REPORT = Path("metrics/eval/report.html")
 LEADERBOARD = Path("metrics/figures/leaderboard.html")
 """Of all runs at once: drawn when asked for, and no output of the pipeline."""
+
+SWEEPS = Path("metrics/sweep")
+"""Tables of sweeps, likewise."""
+RECIPES = Path("recipes")
+SUBMISSIONS = Path("submissions")
+"""Each submission that was kept, with its record."""
 
 
 def project_root() -> Path:

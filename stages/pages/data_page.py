@@ -97,7 +97,7 @@ class RowCounts:
 def row_counts(profiles: Profiles, augmentation: Mapping[str, Any]) -> RowCounts:
     return RowCounts(
         counts=by_split({column: each.counts for column, each in profiles.items()}),
-        sources={source: augmentation[source] for source in ("original", *augmentation["left_out"])},
+        sources={source: n for source, n in augmentation.items() if isinstance(n, int) and source != "total"},
         left_out={source: count for source, count in augmentation["left_out"].items() if count},
     )
 
@@ -177,7 +177,7 @@ def check_counts(reports: DataReports, few: int = 3) -> CheckCounts:
     for split, each in reports.checks.items():
         counts[split] = {say("found", "찾음"): {name: each.get(name) for name in names}}
         for action, times in actions.items():
-            if action != removed or split == "train":
+            if action != removed or split not in ("dev", "test"):
                 counts[split][action] = {name: times[split, name] if name in each else None for name in names}
     found: dict[str, pd.DataFrame] = {
         say("Removed", "지운 행"): reports.removed,

@@ -219,6 +219,27 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ': decoding.tune_length_penalty = [0.7, "high"]: allowed: a list that is not empty, '
         "each a number from -10 to 10",
     ),
+    "unknown key of an entry": (
+        changed("  extra:", "  extra: [{path: a.csv}, {path: b.csv, share: 50%}]"),
+        ': data.extra.1.share = "50%": unknown key; allowed: path, rows',
+    ),
+    "missing key of an entry": (
+        changed("  extra:", "  extra: [{rows: 50%}]"),
+        ": data.extra.0.path: missing; allowed: the path of a .csv file",
+    ),
+    "wrong value of an entry": (
+        changed("  extra:", "  extra: [{path: a.csv, rows: half}]"),
+        ': data.extra.0.rows = "half": allowed: an integer of at least 0, or a share such as 20%',
+    ),
+    "a text for an entry": (
+        changed("  extra:", "  extra: [a.csv]"),
+        ': data.extra.0 = "a.csv": allowed: a section with the keys path, rows',
+    ),
+    "two files of one name": (
+        changed("  extra:", "  extra: [{path: a/x.csv}, {path: b/x.csv}]"),
+        ': data.extra = [{"path": "a/x.csv"}, {"path": "b/x.csv"}]: allowed: a list such as '
+        "[{path: data/raw/english.csv, rows: 50%}], no two of one name; [] for none",
+    ),
     "number for a list": (
         changed("  tune_num_beams:", "  tune_num_beams: 4"),
         ": decoding.tune_num_beams = 4: allowed: a list that is not empty, each an integer from 1 to 32",

@@ -1,0 +1,127 @@
+"""Which settings of a sweep win, and what that is worth: one half of dev chooses, the other tells the gain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from stages.core.errors import UserError
+from stages.finishing.grid import Settings
+from stages.scoring.bootstrap import Difference, interval, paired
+from stages.scoring.metrics import MORPHEME
+
+PARTS = {"balanced": (MORPHEME, "clipped"), "published": (MORPHEME,)}
+"""The metrics kept of each row of which an objective is the mean."""
+LEAST_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a sweep.
+
+    Attributes:
+        changes: what it has otherwise than params.yaml; nothing, for the run that others are compared with.
+        scores: of each dialogue of dev, by the objective.
+        rows_trained: how many rows training took, each time that it took one.
+    """
+
+    changes: Settings
+    scores: Sequence[float]
+    rows_trained: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run's line of the table: what it scores on the half that chooses, and what it gains on the other.
+
+    Attributes:
+        gain: over the run without changes; None for that one.
+        is_as_good: whether it is within noise of the best, on the half that chooses.
+    """
+
+    run: Run
+    choosing: float
+    telling: float
+    gain: Difference | None
+    is_as_good: bool
+
+
+def objective_of(finals: Mapping[str, float], objective: str) -> float:
+    """A row's score by the objective, from those that are kept of it."""
+    return fmean(finals[name] for name in PARTS[objective])
+
+
+def choosing(scores: Sequence[float]) -> Sequence[float]:
+    """The half of dev that chooses: its first row, its third, and so on, as rows of a kind often stand together."""
+    return scores[::2]
+
+
+def telling(scores: Sequence[float]) -> Sequence[float]:
+    """The half of dev that chose nothing."""
+    return scores[1::2]
+
+
+def within_noise(best: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether what the best scores more is at most one standard error of the difference on the same dialogues."""
+    differences = [a - b for a, b in zip(best, other, strict=True)]
+    return fmean(differences) <= stdev(differences) / math.sqrt(len(differences))
+
+
+def compare(runs: Sequence[Run]) -> list[Line]:
+    """A line for each run, in their order; the first is the one without changes.
+
+    Raises:
+        UserError: dev has too few rows to be halved.
+    """
+    base = runs[0]
+    if len(base.scores) < LEAST_ROWS:
+        raise UserError(f"dev: {len(base.scores)} scored rows; a sweep needs at least {LEAST_ROWS}")
+    best = max(runs, key=lambda run: fmean(choosing(run.scores)))
+    return [
+        Line(
+            run=run,
+            choosing=fmean(choosing(run.scores)),
+            telling=fmean(telling(run.scores)),
+            gain=None if run is base else paired(telling(base.scores), telling(run.scores)),
+            is_as_good=run is best or within_noise(choosing(best.scores), choosing(run.scores)),
+        )
+        for run in runs
+    ]
+
+
+def winner(lines: Sequence[Line]) -> Line:
+    """Of the runs within noise of the best: the one without changes, else the one that trains on the fewest rows.
+
+    Of equals it is the one with the higher score on the half that chooses, then the one that changes less.
+    """
+    as_good = [line for line in lines if line.is_as_good]
+    return min(
+        as_good,
+        key=lambda line: (
+            bool(line.run.changes),
+            line.run.rows_trained,
+            -line.choosing,
+            len(line.run.changes),
+        ),
+    )
+
+
+def as_record(line: Line, *, chosen: bool) -> dict[str, Any]:
+    """A line as the JSON file has it, numbers with 4 decimals."""
+    bounds = {name: interval(half(line.run.scores)) for name, half in HALVES.items()}
+    record: dict[str, Any] = {
+        "changes": line.run.changes,
+        "rows_trained": line.run.rows_trained,
+        **{name: [round(number, 4) for number in (of.mean, of.low, of.high)] for name, of in bounds.items()},
+    }
+    if line.gain:
+        between = line.gain.interval
+        record["gain"] = [round(number, 4) for number in (between.mean, between.low, between.high)]
+        record["p"] = round(line.gain.p, 4)
+    return record | {"within_noise_of_best": line.is_as_good, "chosen": chosen}
+
+
+HALVES = {"choosing_half": choosing, "other_half": telling}
