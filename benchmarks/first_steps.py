@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.data import HELD_OUT, SAMPLE, recombined, write
-from benchmarks.pipeline_runs import DATA_STAGES, ROOT, make_project, run_modules, settings_of
+from benchmarks.pipeline_runs import DATA_STAGES, ROOT, make_project, run_stages, settings_of
 from stages.core.errors import UserError, run_stage
 
 LOSSES = "*/plots/metrics/train/loss.tsv"
@@ -85,7 +85,7 @@ def main() -> None:
         project = folder / "project"
         make_project(project, folder / "tables", settings_of(options.recipe))
         for stage in DATA_STAGES:
-            for name, seconds in run_modules([stage], project).items():
+            for name, seconds in run_stages([stage], project).items():
                 print(f"{name:14s}{seconds:8.1f} s", flush=True)
         promise, before, each = train(project, options.steps)
     print(promise)

@@ -38,10 +38,11 @@ from stages.scoring.shape import length_ratio, repeated_words
 ROOT = Path(__file__).parents[1]
 SAMPLE = "sample"
 """The recipe with every key that any other sets."""
-DATA_STAGES = tuple(
-    f"stages.{name}"
-    for name in ("fetch_model", "ingest", "clean", "check", "paraphrase", "speaker_swap", "synthesize", "merge")
-)
+DATA_STAGES = [
+    *("fetch_model", "find_inputs", "ingest", "clean", "check"),
+    *("paraphrase", "speaker_swap", "synthesize", "merge"),
+]
+TRAINING_STAGES = ["train", "folds", "tune_decoding", "refit", "infer"]
 SCORES = ("published", "clipped")
 
 Settings = dict[str, Any]
@@ -79,8 +80,8 @@ def change(folder: Path, settings: Settings) -> None:
     YAML().dump(params, folder / "params.yaml")
 
 
-def run_modules(names: Sequence[str], folder: Path) -> dict[str, float]:
-    """Run modules in a project one after another; what they print goes to its run.log.
+def run_stages(names: Sequence[str], folder: Path) -> dict[str, float]:
+    """Run stages, or modules named in full, in a project one after another; what they print goes to its run.log.
 
     Returns:
         The seconds that each took.
@@ -95,8 +96,8 @@ def run_modules(names: Sequence[str], folder: Path) -> dict[str, float]:
         for name in names:
             began = time.perf_counter()
             with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-                _run(name, folder)
-            seconds[name.rpartition(".")[2]] = round(time.perf_counter() - began, 1)
+                _run(name if "." in name else f"stages.{name}", folder)
+            seconds[name] = round(time.perf_counter() - began, 1)
     finally:
         os.chdir(before)
     return seconds
@@ -203,6 +204,6 @@ def deviation(results: Sequence[Result], split: Split, column: str) -> float:
     return stdev(means) if len(means) > 1 else 0.0
 
 
-def tables(results: Sequence[Result], names: Sequence[str]) -> str:
+def markdown(results: Sequence[Result], names: Sequence[str]) -> str:
     """The tables of dev and of test."""
     return "\n\n".join(table(results, names, split) for split in SPLITS)

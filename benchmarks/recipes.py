@@ -19,16 +19,17 @@ from benchmarks.pipeline_runs import (
     DATA_STAGES,
     ROOT,
     SAMPLE,
+    TRAINING_STAGES,
     Result,
     Settings,
     change,
     make_project,
+    markdown,
     read_results,
     run_all,
-    run_modules,
+    run_stages,
     score,
     settings_of,
-    tables,
 )
 from stages.core import paths
 from stages.core.errors import run_stage
@@ -54,10 +55,10 @@ def run(recipe: str, source: Path, seed: int, keep: Path | None) -> list[Result]
         folder.mkdir(parents=True)
         plain = recipe == PLAIN
         make_project(folder, source, settings_of(SAMPLE) | UNAIDED if plain else settings_of(recipe))
-        seconds = run_modules(DATA_STAGES, folder)
+        seconds = run_stages(DATA_STAGES, folder)
         change(folder, {"seed": seed})
-        train = "benchmarks.plain_trl" if plain else "stages.train"
-        seconds |= run_modules([train, "stages.tune_decoding", "stages.infer"], folder)
+        train = "benchmarks.plain_trl" if plain else "train"
+        seconds |= run_stages([train, *TRAINING_STAGES[1:]], folder)
         return [
             {
                 "name": Path(recipe).stem,
@@ -93,7 +94,7 @@ def main() -> None:
     finally:
         shown = [each for each in results if each["seed"] in options.seeds]
         if shown:
-            print(tables(shown, [Path(recipe).stem for recipe in options.recipes]))
+            print(markdown(shown, [Path(recipe).stem for recipe in options.recipes]))
 
 
 if __name__ == "__main__":

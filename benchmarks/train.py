@@ -65,7 +65,7 @@ class Arm:
     tokens: int = 0
     """The usual way: tokens of a padded micro-batch at most; 0: one row."""
     card: float | None = None
-    """Our way: GiB of the card whose memory is used; what is sold as 24 GB has about as many."""
+    """Our way: GiB of the card whose memory is used; what is sold as 24 GB has about as many. 0: the least."""
     fp8: bool = False
     checkpointed: bool = True
     """Not our way: all layers are recomputed."""
@@ -82,6 +82,7 @@ ARMS = [
     Arm("ours, FP8, a card of 80 GB", card=80, fp8=True),
     Arm("ours, FP8, a card of 48 GB", card=48, fp8=True),
     Arm("ours, a card of 48 GB", card=48),
+    Arm("ours, in the least memory", card=0),
 ]
 
 
@@ -133,7 +134,12 @@ def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
 
 
 def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> MemoryPlan:
-    """What training would plan for these rows on the arm's card."""
+    """What training would plan for these rows on the arm's card; in the least memory, a row at a time."""
+    longest = max(len(row) for rows in steps for row in rows)
+    if arm.card == 0:
+        plan = MemoryPlan(longest, count_layers(model.get_base_model()))
+        set_recomputed(model.get_base_model(), plan.recomputed_layers)
+        return plan
 
     def probe(tokens: int) -> None:
         refresh(model.get_base_model())
@@ -147,7 +153,7 @@ def plan_for(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]]) -> 
         recomputed_layers="auto",
         memory=budget(arm.card or 0),
         steps=[[len(row) for row in rows] for rows in steps],
-        longest=max(len(row) for rows in steps for row in rows),
+        longest=longest,
     )
     set_recomputed(model.get_base_model(), plan.recomputed_layers)
     return plan
@@ -186,7 +192,7 @@ def usual_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
 
 def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate: float) -> dict[str, Any]:
     """Train on the rows of each step in turn; the first ones warm up and compile."""
-    plan = plan_for(model, arm, steps) if arm.card else None
+    plan = plan_for(model, arm, steps) if arm.card is not None else None
     optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
     loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if plan else usual_loss
     steps = steps[: WARM_UP + arm.steps] if plan else steps[: 1 + arm.steps]
