@@ -10,7 +10,6 @@ the first two left out.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.data import HELD_OUT, SAMPLE, recombined, write
-from benchmarks.pipeline_runs import DATA_STAGES, ROOT, make_project, run_stages, settings_of
+from benchmarks.pipeline_runs import DATA_STAGES, find_stages, make_project, run_stages, settings_of
 from stages.core.errors import UserError, run_stage
 
 LOSSES = "*/plots/metrics/train/loss.tsv"
@@ -47,14 +46,7 @@ def train(folder: Path, steps: int) -> tuple[str, float, float]:
     log = folder / "train.log"
     began = time.perf_counter()
     with log.open("w") as errors:
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        run = subprocess.Popen(
-            [sys.executable, "-m", "stages.train"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=errors,
-            stderr=errors,
-        )
+        run = subprocess.Popen([sys.executable, "-m", "stages.train"], cwd=folder, stdout=errors, stderr=errors)
     times: list[float] = []
     while len(times) < steps:
         if run.poll() is not None:
@@ -79,6 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--recipe", default="sample")
     options = parser.parse_args()
+    find_stages()
     with TemporaryDirectory() as name:
         folder = Path(name)
         make_tables(folder / "tables", options.rows)

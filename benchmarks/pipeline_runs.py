@@ -80,6 +80,11 @@ def change(folder: Path, settings: Settings) -> None:
     YAML().dump(params, folder / "params.yaml")
 
 
+def find_stages() -> None:
+    """Let processes that a stage starts find this repository's modules, whatever folder they run in."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
 def run_stages(names: Sequence[str], folder: Path) -> dict[str, float]:
     """Run stages, or modules named in full, in a project one after another; what they print goes to its run.log.
 
@@ -147,7 +152,7 @@ def run_all(
     """
     results: list[Result] = []
     failed: list[UserError] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), find_stages) as pool:
         started = [pool.submit(work, *task) for task in tasks]
         for each in tqdm(as_completed(started), total=len(started), unit="run"):
             try:
