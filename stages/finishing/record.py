@@ -13,7 +13,7 @@ from stages.core.files import sha256
 from stages.core.params import show
 from stages.finishing.grid import Settings
 from stages.scoring.metrics import compared
-from stages.scoring.score_table import SPLITS
+from stages.scoring.score_table import REFITTED, SPLITS
 
 Record = dict[str, Any]
 """As record.json has it."""
@@ -35,9 +35,13 @@ def differences(committed: Settings, present: Settings) -> dict[str, list[Any]]:
 
 
 def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Of metrics/eval/scores.json: final scores with their 95% intervals, repeats and length, for each scored split."""
+    """Of metrics/eval/scores.json: final scores with their 95% intervals, repeats and length, for each scored split.
+
+    After a refit, which learned dev, each split says whose scores it has.
+    """
     return {
         split: {
+            **({"adapter": scores[REFITTED][split]} if scores.get(REFITTED) else {}),
             "final": {
                 name: [scores[split][name][bound] for bound in ("final", "final_low", "final_high")]
                 for name in compared()
@@ -83,6 +87,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
     for measured in scores.values():
         for name, (final, low, high) in measured["final"].items():
             rows.setdefault(name, []).append(f"{final:.2f} [{low:.2f}, {high:.2f}]")
+        if "adapter" in measured:
+            rows.setdefault("summarised by", []).append(measured["adapter"])
         rows.setdefault("repeats", []).append(f"{measured['repeats']:.0f}%")
         rows.setdefault("length, for one of the references", []).append(f"x {measured['length_ratio']:.2f}")
     return _lines(["", *scores], [[name, *cells] for name, cells in rows.items()])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from typing import Any
 
 from stages.finishing import record
 from stages.finishing.record import as_text, hashes, headline
@@ -32,10 +33,13 @@ def test_the_headline_has_intervals_repeats_and_length_of_what_is_scored() -> No
         }
     }
     assert headline({}) == {}
+    refitted = headline(scores | {"refitted": {"dev": "models/adapter", "test": "models/refit"}})
+    assert refitted["dev"].pop("adapter") == "models/adapter"
+    assert refitted == headline(scores)
 
 
 def test_the_record_can_be_read() -> None:
-    made = {
+    made: dict[str, Any] = {
         "commit": "0a1b2c3d",
         "changed": ["params.yaml"],
         "params_changed": {"lora.r": [16, 32], "data.extra": [[], [{"path": "a.csv"}]]},
@@ -67,6 +71,8 @@ def test_the_record_can_be_read() -> None:
         "|  |  |\n| --- | --- |\n"
         "| data/raw/train.csv | cc33 |\n"
     )
+    after_refit = {"dev": {"adapter": "models/adapter", **made["scores"]["dev"]}}
+    assert "| summarised by | models/adapter |\n" in as_text("x", {**made, "scores": after_refit})
     bare = as_text("x", {**made, "changed": [], "params_changed": {}, "scores": {}})
     assert "| changed since | nothing |" in bare
     assert "None: neither dev nor test has references." in bare
