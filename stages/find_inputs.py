@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
-from stages.core.files import replacing
+from stages.core.files import replacing, write_text
 from stages.core.git import run_git
 from stages.core.params import load_params
 
@@ -72,6 +72,7 @@ def main() -> None:
         find(Path(table.path), root, "put the table there or take it out of data.extra")
     with replacing(paths.INPUTS_FOUND) as folder:
         folder.mkdir()
+        write_text(folder / "README", "Tables and rules are within reach.\n")  # DVC takes an empty folder for cached
         for table in params.data.extra:
             link(Path(table.path), folder)
 

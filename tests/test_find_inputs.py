@@ -47,6 +47,7 @@ def test_the_users_files_are_read_where_they_are(copy: Path) -> None:
 def test_git_overlooks_the_links(copy: Path) -> None:
     """DVC would commit them with the experiment, and put them in the files' place where it is applied."""
     subprocess.run(["git", "init", "-q"], check=True)
+    Path(".gitignore").write_text("/data/.found\n")  # as the repository has it
     subprocess.run(["git", "add", "."], check=True)
     rules = r"rules/own [*] \ file.csv"
     write(copy.parents[3] / rules, "own rules")
@@ -73,6 +74,7 @@ def test_further_tables_are_linked_to_for_dvc_to_watch(copy: Path) -> None:
     for _ in range(2):
         main()
         assert {path.name: path.read_text() for path in Path("data/.found").iterdir()} == {
+            "README": "Tables and rules are within reach.\n",
             "english.csv": "english",
             "older.csv": "older",
         }
@@ -84,7 +86,7 @@ def test_further_tables_are_linked_to_for_dvc_to_watch(copy: Path) -> None:
 def test_files_that_git_tracks_are_those_of_the_copy(copy: Path) -> None:
     main()
     assert not any(path.is_symlink() for path in copy.rglob("*"))
-    assert list(Path("data/.found").iterdir()) == []
+    assert [path.name for path in Path("data/.found").iterdir()] == ["README"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ PAGES = {
     "README.md": "README.ko.md",
     "docs/commands.md": "docs/ko/commands.md",
     "docs/parameters.md": "docs/ko/parameters.md",
+    "docs/recipes.md": "docs/ko/recipes.md",
     "docs/finishing.md": "docs/ko/finishing.md",
     "benchmarks/README.md": "benchmarks/README.ko.md",
     "docs/teams.md": "docs/ko/teams.md",
