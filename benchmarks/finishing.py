@@ -5,7 +5,8 @@
 For each seed a run of the pipeline in a folder of its own, whose stages run again as the steps ask for it. With the
 step `extra`, a quarter of the training rows is taken apart at first and comes back as a further table. The baseline is
 the recipe's single adapter with its best decoding. Scores are at morpheme level; dev says nothing of `refit`, whose
-adapter has learned it. With --output, what is in the file is not done again.
+adapter has learned it. With --output, a
+seed whose steps are all in the file is not done again: give other options another file.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Step(NamedTuple):
 def ladder(folds: int, samples: int) -> dict[str, Step]:
     """The steps by name, in their order."""
     return {
-        SINGLE: Step({}, TRAINING_STAGES, data=True),
+        SINGLE: Step({"folds.n": 0, "decoding.rerank": "none", "decoding.ensemble": []}, TRAINING_STAGES, data=True),
         "mbr": Step({"decoding.rerank": "mbr", "decoding.samples": samples}, ["infer"]),
         "folds": Step({"folds.n": folds, "decoding.ensemble": ["folds"]}, ["folds", "infer"]),
         EXTRA: Step({"data.extra": [{"path": "data/raw/extra.csv"}]}, TRAINING_STAGES, data=True),
@@ -109,7 +110,8 @@ def main() -> None:
     if options.steps:
         steps = {name: steps[name] for name in options.steps}
     results = read_results(options.output, options.source)
-    known = {each["seed"] for each in results}
+    results = [each for each in results if each["name"] in steps]
+    known = {seed for seed in options.seeds if {each["name"] for each in results if each["seed"] == seed} == {*steps}}
     missing = [
         (options.recipe, options.source, seed, steps, options.keep) for seed in options.seeds if seed not in known
     ]

@@ -27,7 +27,7 @@ from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json, replacing, sha256
 from stages.core.git import run_git
 from stages.core.params import Params, flat, load_params, read_yaml
-from stages.decoding.find_adapter import WEIGHTS, find_adapter
+from stages.decoding.find_adapter import FOLDS, WEIGHTS, find_adapter
 from stages.finishing.record import Record, as_text, differences, hashes, headline
 
 PARAMS = Path("params.yaml")
@@ -83,7 +83,7 @@ def adapters(params: Params) -> dict[str, str]:
     lock = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text(encoding="utf-8"))
     outputs = [Path(out["path"]) for stage in lock["stages"].values() for out in stage.get("outs", [])]
     made = [file for out in outputs if out.parts[0] == "models" for file in sorted(out.rglob(WEIGHTS))]
-    named = {name: sha256(find_adapter(name) / WEIGHTS) for name in params.decoding.ensemble}
+    named = {name: sha256(find_adapter(name) / WEIGHTS) for name in params.decoding.ensemble if name != FOLDS}
     return {file.parent.as_posix(): sha256(file) for file in made} | named
 
 
@@ -130,10 +130,17 @@ def keep(record: Record) -> Path:
     return target
 
 
+def deciding() -> tuple[str, bytes]:
+    """What must not change while the pipeline runs: the commit and the parameters."""
+    return git("rev-parse", "HEAD"), PARAMS.read_bytes()
+
+
 def main() -> None:
     params = load_params(PARAMS)
-    git("rev-parse", "HEAD")  # before hours of work
+    before = deciding()
     repro()
+    if deciding() != before:
+        raise UserError(f"{PARAMS} or the commit: changed during the run; put it back, or run the same command again")
     target = keep(make_record(params))
     print((target / "record.md").read_text(encoding="utf-8"))
     print(f"{target / paths.SUBMISSION.name} is the file to hand in; record.md beside it says what it was made from")

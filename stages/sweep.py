@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     failed = run_missing(missing, arguments.jobs) if missing else []
     if planned[0].name in failed:
-        raise UserError(f"the run without changes failed; `dvc queue logs {failed[0]}` says why")
+        raise UserError(f"the run without changes failed; `dvc queue logs {planned[0].name}` says why")
     runs = read_runs([plan for plan in planned if plan.name not in failed], dvc_queue.ended(), params)
     lines = compare(runs)
     write_results(arguments.name, grids, lines, failed, params.evaluate.objective)

@@ -80,13 +80,15 @@ def test_a_submission_that_is_killed_three_times_ends_in_the_same_bytes(tmp_path
     assert kept(second) == kept(first)
 
     # Other parameters make another submission, and leave the first one alone.
-    second.edit("params.yaml", {"decoding": {"max_new_tokens": 6}})
+    with_folds = {"folds.n": [0, 2], "decoding.rerank": ["none", "mbr"], "decoding.ensemble": [[], ["folds"]]}
+    second.edit("params.yaml", {"folds": {"n": 2}, "decoding": {"rerank": "mbr", "ensemble": ["folds"]}})
     second.run("python", "-m", "stages.submit")
     assert len(kept(second)) == 2
     assert kept(second)[name] == files
     [other] = [each for each in kept(second) if each != name]
     changed = json.loads(kept(second)[other]["record.json"])
-    assert (changed["changed"], changed["params_changed"]) == (["params.yaml"], {"decoding.max_new_tokens": [8, 6]})
+    assert (changed["changed"], changed["params_changed"]) == (["params.yaml"], with_folds)
+    assert list(changed["adapters"]) == ["models/adapter", "models/folds/0", "models/folds/1"]
 
 
 def test_a_stage_that_fails_leaves_no_submission(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 
 from stages.core.errors import UserError
+from stages.corpus.extra_rows import dialogue_id
 from stages.corpus.near_duplicates import Index, similar_pairs
 from stages.corpus.origins import origins
+
+_REPEAT = re.compile(r"\.\d+$")
+"""What a row that is taken several times has after its name."""
 
 
 def divide(train: pd.DataFrame, n: int, seed: int, threshold: float) -> dict[str, int]:
@@ -40,9 +45,30 @@ def divide(train: pd.DataFrame, n: int, seed: int, threshold: float) -> dict[str
 
 
 def without_fold(train: pd.DataFrame, folds: Mapping[str, int], number: int, threshold: float) -> pd.DataFrame:
-    """What the adapter of a fold learns: none of the fold's rows, no copy of one, and no dialogue like one."""
-    of = origins(train).map(folds)
+    """What the adapter of a fold learns: none of the fold's rows, no dialogue like one, and no copy of either.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    origin = dialogues(train)
+    of = origin.map(folds)
     held_out = train[(train["source"] == "original") & (of == number)]
     index = Index(held_out["dialogue"].tolist(), threshold)
     alike = train["dialogue"].map(lambda dialogue: index.closest(dialogue) is not None).astype(bool)
-    return train[(of != number) & ~alike]
+    kept = train[(of != number) & ~alike & ~(origin.isin(origin[alike]) & (origin != ""))]
+    if kept.empty:
+        raise UserError(
+            f"params.yaml: folds.n: all rows are of fold {number + 1} or like one of it; lower it, or raise "
+            "check.near_duplicate_threshold"
+        )
+    return kept
+
+
+def dialogues(train: pd.DataFrame) -> pd.Series:
+    """The original row behind each row, `train_7` for `english:train_7_1` too; of rows that are new their own id."""
+    originals = set(train["fname"][train["source"] == "original"])
+    ids = [
+        dialogue_id(_REPEAT.sub("", fname), source) if source.startswith("extra:") and of not in originals else of
+        for fname, source, of in zip(train["fname"], train["source"], origins(train), strict=True)
+    ]
+    return pd.Series(ids, index=train.index, dtype="str")

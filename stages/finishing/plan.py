@@ -9,9 +9,10 @@ from typing import Any
 
 from stages.core import paths
 from stages.core.amount import count_of
+from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.fingerprint import fingerprint, stage_sources
-from stages.core.params import Params, flat, load_params, read_yaml
+from stages.core.params import Params, flat, read_yaml, validate
 from stages.core.training_speeds import LOSSES, kept_speed
 from stages.finishing.grid import Settings, changed, combinations, experiment_name
 
@@ -39,7 +40,7 @@ def plans(grids: Sequence[Mapping[str, Sequence[Any]]], where: str, *, is_up_to_
     Raises:
         UserError: a grid has a key or a value that params.yaml may not have.
     """
-    params, values = load_params(PARAMS), read_yaml(PARAMS)
+    values = read_yaml(PARAMS)
     registry = read_yaml(Path("models.yaml"))
     stages = [stage for stage in read_yaml(Path("dvc.yaml"))["stages"] if stage not in NO_SCORES]
     code = sorted({source for stage in stages for source in stage_sources(stage)})
@@ -47,7 +48,8 @@ def plans(grids: Sequence[Mapping[str, Sequence[Any]]], where: str, *, is_up_to_
     for changes in ({}, *combinations(grids, dict(flat(values)))):
         settings = changed(values, changes, where)
         identity = [settings, registry.get(settings["model"]["name"])]
-        name = experiment_name(changes, fingerprint(identity, [*code, *_inputs(params)], LIBRARIES))
+        read = _inputs(validate(Params, settings, f"{where}: "))
+        name = experiment_name(changes, fingerprint(identity, [*code, *read], LIBRARIES))
         made.append(Plan("" if is_up_to_date and not changes else name, changes))
     return made
 
@@ -83,4 +85,8 @@ def _inputs(params: Params) -> list[Path]:
         UserError: one is not there.
     """
     tables = [Path(params.data.source) / f"{split}.csv" for split in ("train", "dev", "test")]
-    return [*tables, *(Path(table.path) for table in params.data.extra), Path(params.clean.rules)]
+    files = [*tables, *(Path(table.path) for table in params.data.extra), Path(params.clean.rules)]
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path}: not found; a run of the sweep reads it")
+    return files

@@ -83,7 +83,7 @@ def as_recipe(chosen: Line, tried: Mapping[str, Sequence[Any]], others: Settings
 
 
 def _list(values: Sequence[Any]) -> str:
-    return f"tried: {', '.join(map(str, values))}"
+    return f"tried: {', '.join(' '.join(str(value).split()) for value in values)}"
 
 
 def _commented(section: Mapping[str, Any], comments: Mapping[str, str], parent: str = "") -> CommentedMap:

@@ -87,3 +87,26 @@ def test_a_new_row_like_one_that_is_held_out_leaves_too() -> None:
 def test_another_seed_divides_otherwise() -> None:
     train = table([(f"train_{number}", "original", dialogue(number)) for number in range(12)])
     assert len({str(divide(train, 3, seed, 0.6)) for seed in range(5)}) == 5
+
+
+def test_what_a_row_alike_has_left_elsewhere_leaves_with_it() -> None:
+    """Of a chain of likenesses, a later row may be in another fold than the row between."""
+    rows = [
+        ("train_1", "original", dialogue(1)),
+        ("train_2", "original", dialogue(2)),
+        ("train_2.swap", "speaker_swap", dialogue(3)),  # says what train_2 says, in other words
+        ("train_4", "original", dialogue(4)),
+        ("own:train_1_2", "extra:own", dialogue(5)),
+        ("own:train_1_3.2", "extra:own", dialogue(6)),
+        ("own:new", "extra:own", dialogue(7)),
+        ("synth_0", "synthetic", dialogue(8)),
+    ]
+    rows[1] = ("train_2", "original", f"{dialogue(1)} 응.")
+    kept = without_fold(table(rows), {"train_1": 0, "train_2": 1, "train_4": 1}, 0, 0.6)
+    assert kept["fname"].tolist() == ["train_4", "own:new", "synth_0"]
+
+
+def test_a_fold_that_leaves_nothing_to_learn() -> None:
+    rows = [("train_1", "original", dialogue(1)), ("train_2", "original", f"{dialogue(1)} 응.")]
+    with pytest.raises(UserError, match=r"folds\.n: all rows are of fold 1 or like one of it; lower it"):
+        without_fold(table(rows), {"train_1": 0, "train_2": 1}, 0, 0.6)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.core.errors import UserError
+from stages.finishing.plan import plans
+from tests.tiny_project import ROOT
+
+EXTRA = {"data.extra": [[{"path": "data/english.csv"}]]}
+
+
+def test_a_run_has_another_name_when_a_table_that_only_its_grid_names_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    for name in ("params.yaml", "models.yaml", "dvc.yaml", "stages", "data/sample", "data/rules"):
+        Path(name).symlink_to(ROOT / name)
+    names = []
+    for content in ("fname,dialogue,summary\n", "fname,dialogue,summary,topic\n"):
+        Path("data/english.csv").write_text(content)
+        names.append([plan.name for plan in plans([EXTRA], "sweep.yaml", is_up_to_date=False)])
+    assert names[0][0] == names[1][0], "the run without changes reads no such table"
+    assert names[0][1] != names[1][1]
+    Path("data/english.csv").unlink()
+    with pytest.raises(UserError, match=r"^data/english\.csv: not found; a run of the sweep reads it$"):
+        plans([EXTRA], "sweep.yaml", is_up_to_date=False)
