@@ -11,7 +11,6 @@ seed whose steps are all in the file is not done again: give other options anoth
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,22 +18,20 @@ from typing import NamedTuple
 
 from benchmarks.pipeline_runs import (
     DATA_STAGES,
-    ROOT,
     SAMPLE,
     TRAINING_STAGES,
     Result,
-    Settings,
     change,
     make_project,
-    markdown,
+    options_of,
     read_results,
-    run_all,
+    run_and_show,
     run_stages,
     score,
     settings_of,
 )
 from stages.core.errors import run_stage
-from stages.core.params import read_yaml
+from stages.core.params import Settings, read_yaml
 from stages.corpus.tables import read_table, write_table
 from stages.scoring.score_table import SPLITS
 
@@ -95,31 +92,21 @@ def run(recipe: str, source: Path, seed: int, steps: dict[str, Step], keep: Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/sample", help="a folder with the three tables")
+    parser = options_of(__doc__)
     parser.add_argument("--recipe", default=SAMPLE, help="of recipes/, or a file")
     parser.add_argument("--steps", nargs="+", help="of single, mbr, folds, extra and refit; all by default")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16, help="of each adapter, for minimum Bayes risk")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time")
-    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
-    parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
     steps = ladder(options.folds, options.samples)
     if options.steps:
         steps = {name: steps[name] for name in options.steps}
-    results = read_results(options.output, options.source)
-    results = [each for each in results if each["name"] in steps]
-    known = {seed for seed in options.seeds if {each["name"] for each in results if each["seed"] == seed} == {*steps}}
-    missing = [
-        (options.recipe, options.source, seed, steps, options.keep) for seed in options.seeds if seed not in known
-    ]
-    try:
-        results += run_all(run, missing, options.jobs, options.output)
-    finally:
-        if results:
-            print(markdown(results, list(steps)))
+    known = [each for each in read_results(options.output, options.source) if each["name"] in steps]
+    whole = {seed for seed in options.seeds if {each["name"] for each in known if each["seed"] == seed} == {*steps}}
+    seeds = [seed for seed in options.seeds if seed not in whole]
+    missing = [(options.recipe, options.source, seed, steps, options.keep) for seed in seeds]
+    known = [each for each in known if each["seed"] in whole]
+    run_and_show(run, missing, known, list(steps), options)
 
 
 if __name__ == "__main__":

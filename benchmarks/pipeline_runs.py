@@ -5,6 +5,7 @@ A worker process imports the libraries once and runs one stage after another, ea
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import logging
@@ -15,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import reduce
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.params import flat, read_yaml
+from stages.core.params import Settings, flat, place_of, read_yaml
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import Split, read_table, references
 from stages.scoring.bootstrap import paired
@@ -45,8 +45,6 @@ DATA_STAGES = [
 TRAINING_STAGES = ["train", "folds", "tune_decoding", "refit", "infer"]
 SCORES = ("published", "clipped")
 
-Settings = dict[str, Any]
-"""Values by dotted key of params.yaml."""
 Result = dict[str, Any]
 """A run: `name`, `source`, `seed`, `seconds` by stage, and by split what `score` gives."""
 
@@ -75,8 +73,8 @@ def change(folder: Path, settings: Settings) -> None:
     """Set values in a project's params.yaml."""
     params = read_yaml(folder / "params.yaml")
     for dotted, value in settings.items():
-        *sections, key = dotted.split(".")
-        reduce(lambda section, name: section[name], sections, params)[key] = value
+        section, key = place_of(params, dotted)
+        section[key] = value
     YAML().dump(params, folder / "params.yaml")
 
 
@@ -142,17 +140,31 @@ def read_results(output: Path | None, source: Path) -> list[Result]:
     return [result for result in results if result["source"] == source.name]
 
 
-def run_all(
-    work: Callable[..., list[Result]], tasks: Sequence[tuple[Any, ...]], jobs: int, output: Path | None
-) -> list[Result]:
-    """Run tasks in worker processes; each result is written as soon as it is there.
+def options_of(doc: str | None) -> argparse.ArgumentParser:
+    """The options that all benchmarks of whole runs have."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=ROOT / "data/sample", help="a folder with the three tables")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
+    parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
+    return parser
+
+
+def run_and_show(
+    work: Callable[..., list[Result]],
+    tasks: Sequence[tuple[Any, ...]],
+    known: Sequence[Result],
+    names: Sequence[str],
+    options: argparse.Namespace,
+) -> None:
+    """Do in worker processes what is missing, each result written as soon as it is there; then print the tables.
 
     Raises:
-        UserError: a task failed; the others have ended.
+        UserError: a task failed; the others have ended, and stand in the tables.
     """
-    results: list[Result] = []
-    failed: list[UserError] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn"), find_stages) as pool:
+    results, failed = list(known), list[UserError]()
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), find_stages) as pool:
         started = [pool.submit(work, *task) for task in tasks]
         for each in tqdm(as_completed(started), total=len(started), unit="run"):
             try:
@@ -162,12 +174,14 @@ def run_all(
                 tqdm.write(str(error))
                 continue
             results += found
-            if output:
-                with output.open("a") as file:
+            if options.output:
+                with options.output.open("a") as file:
                     file.writelines(json.dumps(result) + "\n" for result in found)
+    shown = [each for each in results if each["seed"] in options.seeds]
+    if shown:
+        print("\n\n".join(table(shown, names, split) for split in SPLITS))
     if failed:
         raise failed[0]
-    return results
 
 
 def average(results: Sequence[Result], split: Split, column: str) -> list[float]:
@@ -207,8 +221,3 @@ def deviation(results: Sequence[Result], split: Split, column: str) -> float:
     """The standard deviation of the seeds' means; 0 of a single one."""
     means = [fmean(result[split][column]) for result in results]
     return stdev(means) if len(means) > 1 else 0.0
-
-
-def markdown(results: Sequence[Result], names: Sequence[str]) -> str:
-    """The tables of dev and of test."""
-    return "\n\n".join(table(results, names, split) for split in SPLITS)

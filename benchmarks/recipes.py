@@ -10,23 +10,20 @@ of the first recipe. With --output, what is in the file is not done again.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.pipeline_runs import (
     DATA_STAGES,
-    ROOT,
     SAMPLE,
     TRAINING_STAGES,
     Result,
-    Settings,
     change,
     make_project,
-    markdown,
+    options_of,
     read_results,
-    run_all,
+    run_and_show,
     run_stages,
     score,
     settings_of,
@@ -34,6 +31,7 @@ from benchmarks.pipeline_runs import (
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import read_json
+from stages.core.params import Settings
 from stages.scoring.score_table import SPLITS
 
 PLAIN = "plain_trl"
@@ -73,28 +71,18 @@ def run(recipe: str, source: Path, seed: int, keep: Path | None) -> list[Result]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/sample", help="a folder with the three tables")
+    parser = options_of(__doc__)
     parser.add_argument("--recipes", nargs="+", default=["fewshot_baseline", PLAIN, SAMPLE])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
-    parser.add_argument("--output", type=Path, help="a file for the results, JSON lines")
     options = parser.parse_args()
-    results = read_results(options.output, options.source)
-    known = {(each["name"], each["seed"]) for each in results}
-    wanted = [(recipe, seed) for seed in options.seeds for recipe in options.recipes]
+    known = read_results(options.output, options.source)
+    done = {(each["name"], each["seed"]) for each in known}
     missing = [
         (recipe, options.source, seed, options.keep)
-        for recipe, seed in wanted
-        if (Path(recipe).stem, seed) not in known
+        for seed in options.seeds
+        for recipe in options.recipes
+        if (Path(recipe).stem, seed) not in done
     ]
-    try:
-        results += run_all(run, missing, options.jobs, options.output)
-    finally:
-        shown = [each for each in results if each["seed"] in options.seeds]
-        if shown:
-            print(markdown(shown, [Path(recipe).stem for recipe in options.recipes]))
+    run_and_show(run, missing, known, [Path(recipe).stem for recipe in options.recipes], options)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,12 @@ from ruamel.yaml.comments import CommentedSeq
 
 from stages.core.errors import UserError, run_stage
 from stages.core.files import write_text
-from stages.core.params import Params, flat, read_yaml, validate
+from stages.core.params import Params, Settings, flat, place_of, read_yaml, validate
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
 SAMPLE = "sample"
 """The recipe with every key that any other sets, at the values that fit the sample."""
-
-Settings = dict[str, Any]
-"""Values by dotted key."""
 
 
 def changes(present: Settings, recipe: Settings, others: Sequence[Settings], sample: Settings) -> Settings:
@@ -65,10 +62,7 @@ def rewrite(text: str, settings: Settings) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     values = yaml.load(text)
     for dotted, value in settings.items():
-        *sections, key = dotted.split(".")
-        section = values
-        for name in sections:
-            section = section[name]
+        section, key = place_of(values, dotted)
         if key not in section:
             raise KeyError(dotted)
         section[key] = _as_written(value)

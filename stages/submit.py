@@ -29,6 +29,7 @@ from stages.core.git import run_git
 from stages.core.params import Params, flat, load_params, read_yaml
 from stages.decoding.find_adapter import FOLDS, WEIGHTS, find_adapter
 from stages.finishing.record import Record, as_text, differences, hashes, headline
+from stages.finishing.user_files import user_files
 
 PARAMS = Path("params.yaml")
 DECIDING = ("params.yaml", "models.yaml", "dvc.yaml", "stages", "data/rules", "data/sample")
@@ -89,9 +90,7 @@ def adapters(params: Params) -> dict[str, str]:
 
 def inputs(params: Params) -> list[Path]:
     """The files that the submission was made from: the user's, and what training and generation read of them."""
-    tables = [Path(params.data.source) / f"{split}.csv" for split in ("train", "dev", "test")]
-    own = [*tables, *(Path(table.path) for table in params.data.extra), Path(params.clean.rules)]
-    return [*own, paths.MERGED, paths.DEV, paths.TEST]
+    return [*user_files(params), paths.MERGED, paths.DEV, paths.TEST]
 
 
 def make_record(params: Params) -> Record:

@@ -22,10 +22,10 @@ from typing import Any
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import write_json, write_text
-from stages.core.params import flat, load_params, read_yaml
+from stages.core.params import Settings, flat, load_params, read_yaml
 from stages.finishing import dvc_queue
 from stages.finishing.ended_runs import read_runs
-from stages.finishing.grid import Settings, described, read_grids
+from stages.finishing.grid import described, read_grids
 from stages.finishing.plan import PARAMS, Plan, expected_seconds, plans
 from stages.finishing.report import as_recipe, as_table
 from stages.finishing.winner import Line, as_record, compare, winner

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
+from functools import reduce
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
@@ -14,6 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.core.errors import UserError
+
+Settings = dict[str, Any]
+"""Values by dotted key, as `flat` gives them."""
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -542,6 +546,22 @@ def flat(section: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, An
             yield from flat(value, f"{parent}{key}.")
         else:
             yield f"{parent}{key}", value
+
+
+def place_of(values: dict[str, Any], dotted: str) -> tuple[Any, str]:
+    """The section that a dotted key is in, and its name there.
+
+    >>> values = {"lora": {"r": 16}}
+    >>> section, key = place_of(values, "lora.r")
+    >>> section[key] = 8
+    >>> values
+    {'lora': {'r': 8}}
+
+    Raises:
+        KeyError: there is no such section.
+    """
+    *sections, key = dotted.split(".")
+    return reduce(lambda section, name: section[name], sections, values), key
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.git import run_git
-from stages.finishing.grid import Settings, as_options
+from stages.core.params import Settings
+from stages.finishing.grid import as_options
 
 _REFERENCE = re.compile(r"([0-9a-f]{40}) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 _TASK = re.compile(r"(?m)^[0-9a-f]{7}  (\S+) .*(Queued|Running|Failed|Success)\s*$")

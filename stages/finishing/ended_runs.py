@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.params import Params
+from stages.core.params import Params, Settings
 from stages.core.revisions import open_revision
 from stages.core.training_speeds import LOSSES
-from stages.finishing.grid import Settings, described
+from stages.finishing.grid import described
 from stages.finishing.plan import Plan, steps_of
 from stages.finishing.winner import Run, objective_of
 from stages.scoring.row_scores import RowScore, from_csv, other_rows

@@ -13,10 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from stages.core.errors import UserError
-from stages.core.params import Params, Section, flat, read_yaml, validate
-
-Settings = dict[str, Any]
-"""Values by dotted key."""
+from stages.core.params import Params, Section, Settings, flat, place_of, read_yaml, validate
 
 
 class Sweep(Section):
@@ -70,10 +67,7 @@ def changed(values: Mapping[str, Any], changes: Settings, where: str) -> dict[st
     for dotted, value in changes.items():
         if dotted not in known:
             raise UserError(f"{where}: {dotted}: params.yaml has no such key")
-        *sections, key = dotted.split(".")
-        section = made
-        for name in sections:
-            section = section[name]
+        section, key = place_of(made, dotted)
         section[key] = value
     validate(Params, made, f"{where}: ")
     return made

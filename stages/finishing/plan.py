@@ -12,9 +12,10 @@ from stages.core.amount import count_of
 from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.fingerprint import fingerprint, stage_sources
-from stages.core.params import Params, flat, read_yaml, validate
+from stages.core.params import Params, Settings, flat, read_yaml, validate
 from stages.core.training_speeds import LOSSES, kept_speed
-from stages.finishing.grid import Settings, changed, combinations, experiment_name
+from stages.finishing.grid import changed, combinations, experiment_name
+from stages.finishing.user_files import user_files
 
 PARAMS = Path("params.yaml")
 NO_SCORES = ("explore",)
@@ -79,13 +80,12 @@ def steps_of(losses: str) -> int:
 
 
 def _inputs(params: Params) -> list[Path]:
-    """The files of the user's that a run reads.
+    """The user's files, all of which are there.
 
     Raises:
         UserError: one is not there.
     """
-    tables = [Path(params.data.source) / f"{split}.csv" for split in ("train", "dev", "test")]
-    files = [*tables, *(Path(table.path) for table in params.data.extra), Path(params.clean.rules)]
+    files = user_files(params)
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: not found; a run of the sweep reads it")

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.files import sha256
-from stages.core.params import show
-from stages.finishing.grid import Settings
+from stages.core.params import Settings, show
 from stages.scoring.metrics import compared
 from stages.scoring.score_table import REFITTED, SPLITS
 

@@ -9,7 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from stages.finishing.grid import Settings, described, nested
+from stages.core.params import Settings
+from stages.finishing.grid import described, nested
 from stages.finishing.winner import Line, choosing, telling
 
 

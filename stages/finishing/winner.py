@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from stages.core.errors import UserError
-from stages.finishing.grid import Settings
+from stages.core.params import Settings
 from stages.scoring.bootstrap import Difference, interval, paired
 from stages.scoring.metrics import MORPHEME
 
