@@ -103,19 +103,19 @@ class Clone:
 
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a user with the environment activated would."""
-        environment = self.environment(preloaded=True, **env)
+        environment = self.environment(**env)
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done
 
-    def environment(self, *, preloaded: bool = True, **env: str) -> dict[str, str]:
-        """The variables of a user whose environment is activated; `preloaded`: stages find libraries imported."""
+    def environment(self, **env: str) -> dict[str, str]:
+        """The variables of a user whose environment is activated, and whose stages find libraries imported."""
         # A `make` of a test is not part of the `make test` that may run it.
         others = ("DVC_ROOT", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         own = {key: value for key, value in os.environ.items() if key not in others}
         # The tiny model's products are too small to share, and threads of two test processes wait for one another.
         own |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200", **env}
-        folders = [*([folder_of_python(own)] if preloaded else []), str(Path(sys.executable).parent), own["PATH"]]
+        folders = [folder_of_python(own), str(Path(sys.executable).parent), own["PATH"]]
         return {**own, "PATH": os.pathsep.join(folders)}
 
     def dvc(self, *args: str, check: bool = True, **env: str) -> str:
@@ -136,7 +136,7 @@ class Clone:
             status = self.dvc("queue", "status")
             if "Queued" not in status and "Running" not in status:
                 return status
-            time.sleep(1)
+            time.sleep(3)  # to ask takes longer than a second of work
         raise AssertionError(status)
 
     def restore(self) -> None:

@@ -3,7 +3,8 @@
 Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model, and importing DVC
 longer than what most of its commands do. So one process imports them, and is forked for each `dvc` and each
 `python -m stages.NAME` that a clone runs. The stage itself, its modules and its working folder are the clone's;
-everything else that is run with this `python` runs with the real one.
+everything else that is run with this `python` runs with the real one. Where the command is killed, so is the fork with
+all that it has started, or alone with KILLED_ALONE in its environment.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ LIBRARIES = (
     "openai.resources.chat",
     "aiohttp",
 )
-READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "HUGGINGFACE_", "PYTHON", "OMP_")
+READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "HUGGINGFACE_", "PYTHONHASHSEED", "OMP_")
 """The beginnings of the environment variables that Python or a library reads once, when it starts."""
 COMMANDS = ("python", "dvc")
 COMMAND = """#!{python} -SE
@@ -112,12 +113,25 @@ def serve(listener: socket.socket) -> list[str]:
         words = _take_over(command)
         stage = os.fork()
         if not stage:
+            os.setpgid(0, 0)
             command.close()
             return words
+        with contextlib.suppress(OSError):  # it has done so itself
+            os.setpgid(stage, stage)
+        ended = threading.Event()
+        threading.Thread(target=_kill_with, args=(command, stage, ended), daemon=True).start()
         _, status = os.waitpid(stage, 0)
+        ended.set()
         with contextlib.suppress(OSError):  # the command was killed
             command.sendall(str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
+
+
+def _kill_with(command: socket.socket, stage: int, ended: threading.Event) -> None:
+    """Kill a stage when its command is killed, of which the socket tells."""
+    command.recv(1)
+    if not ended.is_set():
+        (os.kill if "KILLED_ALONE" in os.environ else os.killpg)(stage, signal.SIGKILL)
 
 
 def _take_over(command: socket.socket) -> list[str]:
@@ -161,7 +175,8 @@ def main() -> None:
     gc.freeze()
     sys.path[0] = ""
     module, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))
-    sys.path[0] = str(Path.cwd())
+    sys.path[:1] = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.executable = shutil.which("python") or sys.executable  # stages and DVC start further ones by it
     sys.argv = [module, *arguments]
     code: object = None
     try:

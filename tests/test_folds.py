@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +26,7 @@ from stages.serving.summarize import summarize
 from stages.training import session
 from stages.training.data import training_data
 from tests.test_train import Killed, die_after_step
-from tests.tiny_project import ROOT, configure
+from tests.tiny_project import configure, end, kill, start_stage
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -179,9 +176,7 @@ def test_more_folds_than_rows_that_differ(project: None) -> None:
 def test_killed_at_any_moment_they_end_in_the_same_bytes(tiny_project: Path) -> None:
     """SIGKILL of the stage alone: the process that trains a fold ends with it."""
     configure(folds={"n": 2}, train={"epochs": 3, "preview_samples": 0}, lora={"dropout": 0.2})
-    command = [sys.executable, "-m", "stages.folds"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    end(start_stage("folds"))
     whole = outputs()
     remove(paths.FOLDS)
 
@@ -190,15 +185,11 @@ def test_killed_at_any_moment_they_end_in_the_same_bytes(tiny_project: Path) -> 
 
     for _ in range(2):
         before = progress()
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        while progress() <= before and process.poll() is None:
+        stage = start_stage("folds", KILLED_ALONE="1")
+        while progress() <= before and stage.poll() is None:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.5))
-        assert process.poll() is None, "killed before its end"
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)  # returns once nobody writes to the pipe, the fold's process included
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+        kill(stage)
+    end(start_stage("folds"))
     assert outputs() == whole
     assert list(CHECKPOINTS.iterdir()) == []

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,7 +27,7 @@ from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.scoring.objective import Objective
 from stages.serving.summarize import summarize
-from tests.tiny_project import ROOT, configure, copy_of_the_code
+from tests.tiny_project import configure, copy_of_the_code, kill, start_stage
 
 SETTINGS = DecodingSettings(max_new_tokens=10, num_beams=2, length_penalty=0.7)
 
@@ -229,7 +225,7 @@ def test_answers_of_other_code_are_not_gone_on_with(
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_files(trained: None) -> None:
     configure(decoding={"batch_size": 1, "max_new_tokens": 48})
-    write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=200, num_beams=3))})
+    write_json(paths.DECODING, {"chosen": asdict(DecodingSettings(max_new_tokens=64, num_beams=3))})
     infer.main()
     expected_outputs = outputs()
     partial = Path("models/partial")
@@ -239,17 +235,14 @@ def test_killed_at_any_moment_it_ends_in_the_same_files(trained: None) -> None:
     def written() -> int:
         return sum(path.read_bytes().count(b"\n") for path in partial.glob("*.jsonl"))
 
-    command = [sys.executable, "-m", "stages.infer"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for kill in range(5):
-        child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    for killed in range(5):
+        stage = start_stage("infer")
         # Of eight batches one more each time; then anywhere in the next.
-        while written() <= kill and child.poll() is None:
+        while written() <= killed and stage.poll() is None:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.1))
-        child.kill()
-        assert child.wait() == -signal.SIGKILL, "killed before its end"
-        assert kill < written() < 8
+        kill(stage)
+        assert killed < written() < 8
     infer.main()
     assert outputs() == expected_outputs
     assert not list(partial.glob("*.jsonl"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -35,17 +33,16 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_lock(lock: bytes, tmp_pa
         repro = subprocess.Popen(
             ["dvc", "repro", "train"],
             cwd=clone.folder,
-            env=clone.environment(preloaded=False),  # a process group holds all that is to be killed
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            env=clone.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         while repro.poll() is None and complete() < wanted:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
         assert repro.poll() is None, "killed before its end"
-        os.killpg(repro.pid, signal.SIGKILL)
-        repro.wait()
+        repro.kill()
+        repro.communicate(timeout=60)  # returns once all have ended
     log = clone.dvc("repro")
     assert "of an interrupted training" in log
     assert clone.bytes("dvc.lock") == lock

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -28,22 +26,20 @@ def kept(clone: Clone) -> dict[str, dict[str, bytes]]:
 
 def kill_in(clone: Clone, stage: str, seconds: float) -> None:
     """Start it, and kill it with all that it started so long after a stage began."""
-    log = clone.folder.parent / f"{stage}.log"
-    with log.open("wb") as file:
-        running = subprocess.Popen(
-            ["python", "-m", "stages.submit"],
-            cwd=clone.folder,
-            env=clone.environment(preloaded=False),  # a process group holds all that is to be killed
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    while running.poll() is None and f"Running stage '{stage}'" not in log.read_text(encoding="utf-8"):
-        time.sleep(0.02)
+    command = ["python", "-m", "stages.submit"]
+    running = subprocess.Popen(
+        command, cwd=clone.folder, env=clone.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert running.stdout
+    said = ""
+    while f"Running stage '{stage}'" not in said:
+        line = running.stdout.readline()
+        assert line, said
+        said += line
     time.sleep(seconds)
-    assert running.poll() is None, log.read_text(encoding="utf-8")
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    assert running.poll() is None, said
+    running.kill()
+    running.communicate(timeout=60)  # returns once all have ended
 
 
 def test_a_submission_that_is_killed_three_times_ends_in_the_same_bytes(tmp_path: Path) -> None:

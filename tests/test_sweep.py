@@ -49,7 +49,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_in_a_table_and_a_recipe(tmp_path:
     ]
     assert queued(clone) == 0
 
-    environment = clone.environment(preloaded=False)  # the process that is killed is the sweep's own
+    environment = clone.environment(KILLED_ALONE="1")
     running = subprocess.Popen(
         SWEEP, cwd=clone.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -3,12 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -34,7 +30,7 @@ from stages.serving.summarize import summarize
 from stages.training import session
 from stages.training.data import prompt_settings, without_examples
 from stages.training.tracking import Speedometer
-from tests.tiny_project import ROOT, configure, copy_of_the_code
+from tests.tiny_project import ROOT, configure, copy_of_the_code, end, kill, start_stage
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -434,26 +430,23 @@ def test_a_mistake_leaves_nothing_behind(change: dict[str, Any], message: str, t
 def test_killed_at_any_moment_it_ends_in_the_same_bytes(tiny_project: Path) -> None:
     """SIGKILL, at moments that differ from one run of this test to the next, until training gets through."""
     configure(lora={"dropout": 0.2}, train={"epochs": 6, "early_stopping_patience": 2, "preview_samples": 1})
-    command = [sys.executable, "-m", "stages.train"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    end(start_stage("train"))
     whole = outputs()
 
     remove(paths.ADAPTER)
     remove(paths.TRAINING_LOG)
     kills = 0
     while kills < 4:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stage = start_stage("train")
         checkpoints = len(list(CHECKPOINTS.glob("*/checkpoint-*")))
-        while process.poll() is None and len(list(CHECKPOINTS.glob("*/checkpoint-*"))) <= checkpoints:
+        while stage.poll() is None and len(list(CHECKPOINTS.glob("*/checkpoint-*"))) <= checkpoints:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.5))
-        if process.poll() is not None:
+        if stage.poll() is not None:
             break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(stage)
         kills += 1
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    end(start_stage("train"))
     assert kills > 0
     assert outputs() == whole
     assert list(CHECKPOINTS.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from stages import fetch_model
 from stages.core import fingerprint
 from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
+from tests.preloaded_python import folder_of_python
 from tests.tiny import SAMPLE
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,27 @@ def copy_of_the_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "ROOT", folder)
     return folder
+
+
+def start_stage(name: str, **variables: str) -> subprocess.Popen[bytes]:
+    """A stage on the working folder's project, in a process that finds libraries imported; see `end` and `kill`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    environment["PATH"] = os.pathsep.join([folder_of_python(environment), environment["PATH"]])
+    command = ["python", "-m", f"stages.{name}"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def end(stage: subprocess.Popen[bytes]) -> None:
+    """Wait until a stage has done all it has to do."""
+    said, _ = stage.communicate()
+    assert stage.returncode == 0, said.decode()
+
+
+def kill(stage: subprocess.Popen[bytes]) -> None:
+    """SIGKILL, and wait until the stage and all that it has started has ended, which holds the pipe open till then."""
+    assert stage.poll() is None, "killed before its end"
+    stage.kill()
+    stage.communicate(timeout=60)
 
 
 def _write_tables() -> None:

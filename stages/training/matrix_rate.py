@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import torch
 
@@ -20,8 +21,8 @@ SECONDS = 0.25
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
     """FLOP a second of the product of two square random matrices, two for each number that is multiplied and added.
 
-    The random state stays as it was, and neither memory nor a peak of it is left behind. Call it before anything whose
-    peak is to be measured.
+    It is measured once in a process. The random state stays as it was, and neither memory nor a peak of it is left
+    behind. Call it before anything whose peak is to be measured.
 
     Args:
         device: cuda or cpu.
@@ -34,6 +35,7 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     return rate
 
 
+@cache
 def _measure(device: str, dtype: torch.dtype) -> float:
     size = SIZES[device]
     generator = torch.Generator(device).manual_seed(0)

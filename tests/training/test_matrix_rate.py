@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -10,6 +12,13 @@ from stages.training.matrix_rate import flop, matrix_rate
 @pytest.mark.parametrize("products", [1, 10, 20])
 def test_the_rate_counts_what_was_multiplied_and_added(products: int) -> None:
     assert flop(products, 10) == products * 2000
+
+
+@pytest.fixture(autouse=True)
+def not_measured_before() -> Iterator[None]:
+    module._measure.cache_clear()
+    yield
+    module._measure.cache_clear()
 
 
 def test_a_dtype_in_which_a_cpu_crawls_is_measured_on_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
