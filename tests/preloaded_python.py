@@ -152,9 +152,9 @@ def _take_over(command: socket.socket) -> list[str]:
 
 
 def read_dictionaries() -> None:
-    """Have Kiwi read its dictionaries, which takes it longer than training the tiny model.
+    """Have Kiwi read what scores and spelling ask of its dictionaries: that takes longer than to train the tiny model.
 
-    A fork loses threads, so this Kiwi has none, and takes a list of texts one by one: to the same morphemes.
+    A fork loses threads, so these have none, and take a list of texts one by one: to the same morphemes.
     """
     import kiwipiepy
 
@@ -163,9 +163,16 @@ def read_dictionaries() -> None:
             tokenize = functools.partial(super().tokenize, **options)
             return tokenize(text) if isinstance(text, str) else map(tokenize, text)
 
-    real, ready = kiwipiepy.Kiwi, WithoutThreads(num_workers=0)
-    ready.tokenize("")
-    kiwipiepy.Kiwi = lambda **options: real(**options) if options else ready
+    real, ready = kiwipiepy.Kiwi, []
+    for options in ({}, {"load_typo_dict": False, "load_multi_dict": False}):
+        ready.append((options, WithoutThreads(**options, num_workers=0)))
+        ready[-1][1].tokenize("")
+
+    def read(**options: Any) -> Any:
+        asked = {name: value for name, value in options.items() if name != "num_workers"}
+        return next((kiwi for known, kiwi in ready if known == asked), None) or real(**options)
+
+    kiwipiepy.Kiwi = read
 
 
 def main() -> None:
