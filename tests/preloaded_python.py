@@ -163,6 +163,10 @@ def read_dictionaries() -> None:
             tokenize = functools.partial(super().tokenize, **options)
             return tokenize(text) if isinstance(text, str) else map(tokenize, text)
 
+        def analyze(self, text: str | Iterable[str], **options: Any) -> Any:
+            analyze = functools.partial(super().analyze, **options)
+            return analyze(text) if isinstance(text, str) else map(analyze, text)
+
     real, ready = kiwipiepy.Kiwi, []
     for options in ({}, {"load_typo_dict": False, "load_multi_dict": False}):
         ready.append((options, WithoutThreads(**options, num_workers=0)))
