@@ -61,7 +61,7 @@ def main() -> None:
     with replacing(paths.TRAINING_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
         objective = OBJECTIVES["cross_entropy"]
         callbacks = [TrackWithLive(live)]
-        trainer = build_trainer(params, data, base, run, objective, preview=preview.run, callbacks=callbacks)
+        trainer = build_trainer(params, data, base, run, objective, preview=preview, callbacks=callbacks)
         train_from(trainer, checkpoint)
         live.log_metric("best/step", trainer.state.best_global_step, plot=False)
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)

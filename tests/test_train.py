@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from stages import fetch_model, train
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.files import remove
+from stages.core.files import read_json, remove
 from stages.core.params import load_params
 from stages.corpus.tables import read_table, references
 from stages.engines.settings import DecodingSettings
@@ -32,7 +32,8 @@ from stages.models.prompt import Example, PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.serving.summarize import summarize
 from stages.training import session
-from stages.training.data import prompt_settings, without_examples
+from stages.training.data import prompt_settings, read_training_data, without_examples
+from stages.training.schedule import duration
 from stages.training.tracking import Speedometer
 from tests.tiny_project import ROOT, configure, copy_of_the_code
 
@@ -164,6 +165,22 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
     assert list(CHECKPOINTS.iterdir()) == []
     places = [str(place).encode() for place in (tiny_project, Path.home(), ROOT)]
     assert not [name for name, content in outputs().items() for place in places if place in content]
+
+
+def test_what_training_promises_at_a_given_speed(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two passes over the training rows, four over dev at a third of the time a token, and four previews."""
+    data = read_training_data(load_params(), read_json(paths.MANIFEST))
+    tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
+    monkeypatch.setattr(session, "measure", lambda trainer, rows, preview: (100.0, 15.0, 3 * 2**29))
+    with caplog.at_level(logging.INFO):
+        interrupted(monkeypatch, "train_from", die)
+    promised = duration(2 * tokens / 100 + 4 * dev_tokens / 300 + 60)
+    assert [message for message in caplog.messages if message.startswith("Training: ")] == [
+        "Training: 14 rows in batches of 4, 2 epochs: 8 steps, evaluated and saved every 2 (4 times; stops after 2 "
+        f"without a better loss); about {promised} and 1.5 GiB"
+    ]
 
 
 def test_the_learning_rate_rises_and_then_falls_as_a_cosine(tiny_project: Path) -> None:
