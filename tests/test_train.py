@@ -24,7 +24,9 @@ from stages import fetch_model, train
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import read_json, remove
+from stages.core.fingerprint import stage_sources
 from stages.core.params import load_params
+from stages.core.shared_folder import in_use
 from stages.corpus.tables import read_table, references
 from stages.engines.settings import DecodingSettings
 from stages.models.load import load_for_generation
@@ -32,6 +34,7 @@ from stages.models.prompt import Example, PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.serving.summarize import summarize
 from stages.training import session
+from stages.training.checkpoints import run_folder
 from stages.training.data import prompt_settings, read_training_data, without_examples
 from stages.training.schedule import duration
 from stages.training.tracking import Speedometer
@@ -261,6 +264,26 @@ def test_interrupted_before_the_adapter_is_written(
     assert not paths.SPEED.exists()
 
 
+def test_of_two_processes_with_one_training_the_second_finds_it_done(
+    tiny_project: Path, uninterrupted: Uninterrupted, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(lora={"dropout": 0.2})
+    whole = uninterrupted("dropout")
+    params = load_params()
+    inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
+    run = run_folder(params.model_dump(include=session.SECTIONS), inputs)
+    with in_use(run):  # as the second does while it waits
+        train.main()
+    remove(paths.ADAPTER)
+    remove(paths.TRAINING_LOG)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        train.main()
+    assert "Going on from checkpoint-8 of an interrupted training" in caplog.messages
+    assert outputs() == whole
+    assert list(CHECKPOINTS.iterdir()) == []
+
+
 def test_training_stops_early_and_keeps_the_best_step(overfitting: None) -> None:
     train.main()
     loss = curve("eval/loss")
@@ -364,6 +387,8 @@ def test_few_shot_examples_are_original_rows_held_out_with_their_copies(
 def test_augmented_rows_are_no_examples_and_copies_of_examples_no_training_rows() -> None:
     names = ["train_1", "train_2", "train_3", "train_1.swap", "train_2.para", "synthetic_0", "train_1.x"]
     sources = ["original", "original", "original", "speaker_swap", "paraphrase", "synthetic", "original"]
+    names += ["english:train_3", "english:train_1_2", "english:train_2_1", "english:train_9"]
+    sources += ["extra:english"] * 4
     table = pd.DataFrame({"fname": names, "source": sources, "dialogue": names, "summary": names})
     params = load_params(ROOT / "params.yaml")
     chosen = set()
@@ -375,7 +400,7 @@ def test_augmented_rows_are_no_examples_and_copies_of_examples_no_training_rows(
     assert chosen == {"train_1", "train_2", "train_3", "train_1.x"}
     shown = (Example("train_1", "", ""), Example("train_3", "", ""))
     assert without_examples(table, shown)["fname"].tolist() == [
-        "train_2", "train_2.para", "synthetic_0", "train_1.x",
+        "train_2", "train_2.para", "synthetic_0", "train_1.x", "english:train_2_1", "english:train_9",
     ]  # fmt: skip
 
 
