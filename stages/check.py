@@ -86,7 +86,7 @@ def check_table(stream: TableStream, target: Path, earlier: EarlierRows, finding
                 writer.write(kept)
     for table, of in checked.items():
         if not of.fnames:
-            check = findings.removed[-1].check
+            check = next(finding.check for finding in reversed(findings.removed) if finding.table == table)
             remedy = "take the table out of data.extra" if is_extra(table) else "set it to warn"
             raise UserError(
                 f"{findings.place(table)}: the checks remove every row, the last by check.{check}; {remedy}"

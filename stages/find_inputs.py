@@ -8,7 +8,8 @@ told to overlook the links: DVC would commit them with the experiment, and apply
 place. The output is neither in Git nor in DVC's cache: so each copy lacks it, and runs this stage first.
 
 dvc.yaml cannot name the tables of a list. So the output has a link to each table of `data.extra`: DVC reads what links
-lead to, and runs `ingest` again where a table has changed.
+lead to, and runs `ingest` again where a table has changed. Likewise models/.found has links to the adapters of
+`decoding.ensemble` for the stages that decode; those named by an experiment or a revision are what it is when they run.
 """
 
 from __future__ import annotations
@@ -75,6 +76,14 @@ def main() -> None:
         write_text(folder / "README", "Tables and rules are within reach.\n")  # DVC takes an empty folder for cached
         for table in params.data.extra:
             link(Path(table.path), folder)
+    with replacing(paths.ADAPTERS_FOUND) as folder:
+        folder.mkdir()
+        write_text(folder / "README", "Links to the folders of decoding.ensemble.\n")
+        for number, adapter in enumerate(root / name for name in params.decoding.ensemble):
+            if adapter.is_dir():
+                (folder / str(number)).mkdir()
+                for file in filter(Path.is_file, adapter.iterdir()):
+                    link(file, folder / str(number))
 
 
 if __name__ == "__main__":

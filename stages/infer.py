@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from stages.core import paths
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import run_stage
 from stages.core.files import read_json, replacing, write_json
 from stages.core.fingerprint import stage_sources
 from stages.core.params import Params, load_params
@@ -37,16 +37,7 @@ TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
 
 def adapters(params: Params) -> dict[Split, Path]:
-    """The adapter that summarizes each split: a refitted one learned dev, so it is for test alone.
-
-    Raises:
-        UserError: vLLM is to write with a refitted one.
-    """
-    if params.refit.enabled and params.decoding.engine == "vllm":
-        raise UserError(
-            f"params.yaml: decoding.engine = 'vllm': it loads {paths.MERGED_MODEL}, and test is for {paths.REFIT}; "
-            "set transformers, or refit.enabled: false"
-        )
+    """The adapter that summarizes each split: a refitted one learned dev, so it is for test alone."""
     return {"dev": paths.ADAPTER, "test": paths.REFIT if params.refit.enabled else paths.ADAPTER}
 
 

@@ -26,7 +26,7 @@ from stages.core import paths
 from stages.core.amount import count_of
 from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json, replacing, write_json
-from stages.core.params import load_params
+from stages.core.params import ExtraTable, load_params
 from stages.corpus.extra_rows import source_of
 from stages.corpus.tables import AUGMENTED_COLUMNS, TableStream, encode_rows, open_table, writing_table
 
@@ -91,17 +91,39 @@ def times_taken(rows: int, amount: int | str, random: np.random.Generator) -> np
     return times
 
 
-def spool_extra(
-    amounts: Mapping[str, int | str], above: Sequence[TableStream], file: BinaryIO, random: np.random.Generator
-) -> dict[str, Spans]:
-    """Write the rows of the further training tables as often as they are taken; say where those of each source lie.
+def named(rows: pd.DataFrame, copy: int, table: TableStream, path: str) -> pd.DataFrame:
+    """Rows under the names of their second copy, `<fname>.2`, their third, and so on.
 
-    The second copy of a row is named `<fname>.2`.
+    Args:
+        copy: 0 is the first, which has the row's own name.
+        table: has all rows.
+        path: the user's table that they are of.
+
+    Raises:
+        UserError: another row has one of these names.
     """
+    if not copy:
+        return rows
+    ending = f".{copy + 1}"
+    for fname in rows["fname"]:
+        if table.has(fname + ending):
+            own = fname.partition(":")[2]
+            raise UserError(
+                f"{path}: row {own}{ending}, column fname: a copy of row {own} that data.extra asks for is named so; "
+                "give the row another name, or set rows to 100%"
+            )
+    return rows.assign(fname=rows["fname"] + ending)
+
+
+def spool_extra(
+    tables: Mapping[str, ExtraTable], above: Sequence[TableStream], file: BinaryIO, random: np.random.Generator
+) -> dict[str, Spans]:
+    """Write the rows of the further training tables as often as they are taken; say where those of each source lie."""
     counts = Counter[str]()
-    for batch in open_table(paths.EXTRA, "train", allow_empty=True).batches():
+    every = open_table(paths.EXTRA, "train", allow_empty=True)
+    for batch in every.batches():
         counts.update(batch["source"])
-    times = {source: times_taken(counts[source], amount, random) for source, amount in amounts.items()}
+    times = {source: times_taken(counts[source], table.rows, random) for source, table in tables.items()}
     copies = {source: [list[Spans]() for _ in range(each.max(initial=0))] for source, each in times.items()}
     for batch in open_table(paths.EXTRA, "train", allow_empty=True).batches():
         check_fnames(batch, paths.EXTRA, above)
@@ -109,8 +131,7 @@ def spool_extra(
             often, times[source] = np.split(times[source], [len(rows)])
             for copy, spans in enumerate(copies[source]):
                 taken = rows[often > copy]
-                named = taken.assign(fname=taken["fname"] + f".{copy + 1}") if copy else taken
-                spans.append(append(named, paths.EXTRA, file))
+                spans.append(append(named(taken, copy, every, tables[source].path), paths.EXTRA, file))
     return {source: joined([batch for spans in each for batch in spans]) for source, each in copies.items()}
 
 
@@ -149,8 +170,8 @@ def main() -> None:
     with tempfile.TemporaryFile(dir=paths.MERGED.parents[1]) as file:
         spans = spool(tables, file)
         kept = balance(spans, params.augment.balance.model_dump(), random)
-        amounts = {source_of(Path(table.path)): table.rows for table in params.data.extra}
-        kept |= spool_extra(amounts, list(tables.values()), file, random)
+        extra = {source_of(Path(table.path)): table for table in params.data.extra}
+        kept |= spool_extra(extra, list(tables.values()), file, random)
         file.flush()
         write_shuffled(file, list(kept.values()), paths.MERGED, random)
 

@@ -15,6 +15,7 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import write_json
 from stages.core.params import load_params
+from stages.core.shared_folder import remove_kept
 from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     params = load_params()
+    remove_kept(paths.checkpoints_folder())
     folds = pd.read_csv(paths.FOLD_ROWS, dtype=str, keep_default_na=False)
     train = read_table(paths.MERGED, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     rows = folds.merge(train, on="fname", validate="one_to_one")

@@ -7,6 +7,8 @@ parameters, data, libraries or of its own code it begins anew.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 from dvclive import Live
 
@@ -14,10 +16,11 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import stage_sources
-from stages.core.params import load_params
+from stages.core.params import Params, load_params
+from stages.core.shared_folder import remove_unused
 from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
-from stages.training.checkpoints import last_checkpoint, run_folder
+from stages.training.checkpoints import resuming, run_folder
 from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
 from stages.training.objectives import OBJECTIVES
@@ -36,15 +39,13 @@ from stages.training.tracking import TrackWithLive
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    params = load_params()
-    refuse_what_cannot_run(params)
-    manifest = read_json(paths.MANIFEST)
-    inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
-    run = run_folder(params.model_dump(include=SECTIONS), inputs)
-    checkpoint = last_checkpoint(run)
-    if checkpoint:
-        logger.info("Going on from %s of an interrupted training", checkpoint.name)
+def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint on where there is one.
+
+    Args:
+        manifest: of the base model.
+        run: the folder of the checkpoints.
+    """
     data = read_training_data(params, manifest)
     base = load_trainable_base(params)
     preview = Preview(
@@ -61,7 +62,7 @@ def main() -> None:
     with replacing(paths.TRAINING_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
         objective = OBJECTIVES["cross_entropy"]
         callbacks = [TrackWithLive(live)]
-        trainer = build_trainer(params, data, base, run, objective, preview=preview.run, callbacks=callbacks)
+        trainer = build_trainer(params, data, base, run, objective, preview=preview, callbacks=callbacks)
         train_from(trainer, checkpoint)
         live.log_metric("best/step", trainer.state.best_global_step, plot=False)
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
@@ -77,7 +78,17 @@ def main() -> None:
             "%s; the rate is %.2f TFLOP/s, and a token takes 4 FLOP for each of %s weights",
             *(base.speed.describe(), base.rate / 1e12, f"{base.speed.weights:,}"),
         )
-    remove(run)
+
+
+def main() -> None:
+    params = load_params()
+    refuse_what_cannot_run(params)
+    manifest = read_json(paths.MANIFEST)
+    inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
+    run = run_folder(params.model_dump(include=SECTIONS), inputs)
+    with resuming(run) as checkpoint:
+        train(params, manifest, run, checkpoint)
+    remove_unused(run)  # one that waits for it finds the last checkpoint, and has nothing left to train
 
 
 if __name__ == "__main__":

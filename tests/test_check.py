@@ -346,3 +346,14 @@ def test_a_table_that_is_all_test_has_no_place_in_training(project: Path) -> Non
     assert str(error.value) == (
         "extra:english: the checks remove every row, the last by check.leakage; take the table out of data.extra"
     )
+
+
+def test_a_table_that_is_removed_is_told_of_by_its_own_findings(project: Path) -> None:
+    rows = english(*SAMPLE["test"]["fname"].head(4))
+    twins = english("train_1", "train_2").assign(dialogue=lambda table: table["dialogue"][0], summary="#Person1# asks.")
+    write_extra(english=rows, twins=twins)
+    with pytest.raises(UserError) as error:
+        main()
+    assert str(error.value) == (
+        "extra:english: the checks remove every row, the last by check.leakage; take the table out of data.extra"
+    )

@@ -53,7 +53,10 @@ def test_git_overlooks_the_links(copy: Path) -> None:
     configure(data={"source": "data/raw"}, clean={"rules": rules})
     main()
     status = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
-    assert [line for line in status.stdout.splitlines() if line.startswith("??")] == ["?? data/.found/README"]
+    assert [line for line in status.stdout.splitlines() if line.startswith("??")] == [
+        "?? data/.found/README",
+        "?? models/.found/README",
+    ]
     assert Path(rules).read_text() == "own rules"
 
 
@@ -80,6 +83,27 @@ def test_further_tables_are_linked_to_for_dvc_to_watch(copy: Path) -> None:
         write(repository / "data/raw/english.csv", "English")  # which is the file that all links lead to
         assert Path("data/.found/english.csv").read_text() == Path("data/raw/english.csv").read_text() == "English"
         write(repository / "data/raw/english.csv", "english")
+
+
+def test_adapters_of_an_ensemble_are_linked_to_for_dvc_to_watch(copy: Path) -> None:
+    repository = copy.parents[3]
+    for folder in (repository / "models/twin", repository.parent / "beside"):
+        write(folder / "adapter_model.safetensors", f"weights of {folder.name}")
+        write(folder / "prompt.json", "{}")
+    ensemble = ["models/twin", "an-experiment", "../beside"]
+    configure(decoding={"rerank": "mbr", "ensemble": ensemble})
+    for _ in range(2):
+        main()
+        found = Path("models/.found")
+        assert {str(path.relative_to(found)): path.read_text() for path in found.rglob("*") if path.is_file()} == {
+            "README": "Links to the folders of decoding.ensemble.\n",
+            "0/adapter_model.safetensors": "weights of twin",
+            "0/prompt.json": "{}",
+            "2/adapter_model.safetensors": "weights of beside",
+            "2/prompt.json": "{}",
+        }
+    write(repository / "models/twin/adapter_model.safetensors", "others")
+    assert (found / "0/adapter_model.safetensors").read_text() == "others"
 
 
 def test_files_that_git_tracks_are_those_of_the_copy(copy: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,6 @@ def test_no_adapter_has_seen_a_row_of_its_fold_nor_a_copy_of_one(project: None, 
     assert (paths.FOLDS / "0/adapter_model.safetensors").read_bytes() != (
         paths.FOLDS / "1/adapter_model.safetensors"
     ).read_bytes()
-    assert list(CHECKPOINTS.iterdir()) == []
 
 
 def test_examples_of_a_prompt_are_rows_that_the_adapter_may_see(project: None) -> None:
@@ -108,6 +108,7 @@ def test_an_interrupted_fold_goes_on_and_a_trained_one_stays(
     folds.main([])
     whole = outputs()
     remove(paths.FOLDS)
+    remove(CHECKPOINTS)
     learned.clear()
     train_fold = fold.train_fold
 
@@ -126,6 +127,33 @@ def test_an_interrupted_fold_goes_on_and_a_trained_one_stays(
     folds.main([])
     assert outputs() == whole
     assert len(learned) == 3, "of two folds one began again"
+
+
+def test_what_is_trained_stays_until_the_next_stage_has_it(project: None, learned: list[pd.DataFrame]) -> None:
+    """The stage may be killed before DVC has taken its outputs in."""
+    folds.main([])
+    whole = outputs()
+    remove(paths.FOLDS)
+    folds.main([])
+    assert outputs() == whole
+    assert len(learned) == 2, "nothing was trained again"
+    assert len(list(CHECKPOINTS.glob("*/adapter"))) == 2
+    out_of_fold.main()
+    assert list(CHECKPOINTS.iterdir()) == []
+
+
+def test_a_fold_that_was_being_removed_is_trained_anew(
+    project: None, learned: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds.main([])
+    whole = outputs()
+    [gone, _] = CHECKPOINTS.glob("*/adapter")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: (path / "adapter/adapter_model.safetensors").unlink())
+        remove(gone.parent)
+    folds.main([])
+    assert outputs() == whole
+    assert len(learned) == 3
 
 
 def test_each_row_is_summarized_by_the_adapter_that_has_not_seen_it(project: None) -> None:
@@ -148,6 +176,7 @@ def test_each_row_is_summarized_by_the_adapter_that_has_not_seen_it(project: Non
     by_row = Objective("balanced").rows(found["summary"], [[merged.loc[name, "summary"]] for name in found["fname"]])
     assert scores["final"] == round(sum(by_row) / 12, 4)
     assert [each["rows"] for each in scores["folds"]] == [6, 6]
+    assert list(CHECKPOINTS.iterdir()) == []
     assert scores["out_of_fold"]["morpheme"].keys() >= {"rouge1", "rouge2", "rougeL", "final", "final_low"}
     assert not list(Path("models/partial").glob("*.jsonl"))
 
@@ -179,6 +208,7 @@ def test_killed_at_any_moment_they_end_in_the_same_bytes(tiny_project: Path) -> 
     end(start_stage("folds"))
     whole = outputs()
     remove(paths.FOLDS)
+    remove(CHECKPOINTS)
 
     def progress() -> int:
         return len(list(CHECKPOINTS.glob("*/checkpoint-*"))) + 100 * len(list(CHECKPOINTS.glob("*/adapter")))
@@ -192,4 +222,4 @@ def test_killed_at_any_moment_they_end_in_the_same_bytes(tiny_project: Path) -> 
         kill(stage)
     end(start_stage("folds"))
     assert outputs() == whole
-    assert list(CHECKPOINTS.iterdir()) == []
+    assert not list(CHECKPOINTS.glob("*/checkpoint-*"))

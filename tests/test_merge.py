@@ -262,6 +262,19 @@ def test_of_a_further_table_other_rows_are_taken_by_another_seed(workspace: Path
     assert merged_names("extra:older") == ["older:a", "older:a.2", "older:b", "older:b.2"]
 
 
+def test_a_row_with_the_name_of_a_copy_is_told_of_by_its_own_table(workspace: Path) -> None:
+    write_extra(older=["1", "1.2"])
+    merge.main()
+    assert merged_names("extra:older") == ["older:1", "older:1.2"]
+    set_extra(older="200%")
+    with pytest.raises(UserError) as error:
+        merge.main()
+    assert str(error.value) == (
+        "raw/older.csv: row 1.2, column fname: a copy of row 1 that data.extra asks for is named so; give the row "
+        "another name, or set rows to 100%"
+    )
+
+
 def test_batches_of_further_tables_make_no_difference(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_extra(english=[f"train_{n}" for n in range(7)], older=["a", "b", "c"])
     set_extra(english="130%", older="70%")

@@ -58,7 +58,10 @@ def params_read(module: Path) -> set[str]:
     return read
 
 
-UNTRACKED = {Path("stages/core") / name for name in ("errors.py", "params.py", "paths.py", "training_speeds.py")}
+UNTRACKED = {
+    Path("stages/core") / name
+    for name in ("env_file.py", "errors.py", "params.py", "paths.py", "shared_folder.py", "training_speeds.py")
+}
 """What shapes no output: the values of parameters stand under `params`, the paths under `deps` and `outs`."""
 
 
@@ -176,11 +179,11 @@ def test_a_stage_declares_the_parameters_it_reads(name: str) -> None:
 def test_outputs_are_ignored_by_git_or_kept_in_it() -> None:
     """An output in DVC's cache is ignored, so that `git add -A` never commits it; one with `cache: false` is not.
 
-    That of `find_inputs` is in neither: DVC's copies of the repository must lack it.
+    Those of `find_inputs` are in neither: DVC's copies of the repository must lack them.
     """
-    [found] = STAGES["find_inputs"]["outs"]
-    assert found == {paths.INPUTS_FOUND.as_posix(): {"cache": False}}
-    assert subprocess.run(["git", "check-ignore", "-q", *found], cwd=ROOT).returncode == 0
+    found = [path.as_posix() for path in (paths.INPUTS_FOUND, paths.ADAPTERS_FOUND)]
+    assert STAGES["find_inputs"]["outs"] == [{path: {"cache": False}} for path in found]
+    assert all(subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0 for path in found)
     for stage in (stage for name, stage in STAGES.items() if name != "find_inputs"):
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             path, options = (out, {}) if isinstance(out, str) else next(iter(out.items()))

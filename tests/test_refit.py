@@ -11,7 +11,6 @@ import pytest
 
 from stages import evaluate, infer, refit, train
 from stages.core import paths
-from stages.core.errors import UserError
 from stages.core.files import read_json, remove, write_json
 from stages.core.params import load_params
 from stages.corpus.tables import read_table, references
@@ -154,10 +153,3 @@ def test_it_summarizes_test_and_the_run_that_it_follows_dev(trained: None, capsy
 def test_without_a_refit_its_folder_is_empty(tiny_project: Path) -> None:
     refit.main()
     assert list(paths.REFIT.iterdir()) == []
-
-
-def test_vllm_writes_with_the_merged_model_only(tiny_project: Path) -> None:
-    configure(decoding={"engine": "vllm"}, refit={"enabled": True})
-    write_json(paths.DECODING, {"chosen": asdict(SETTINGS)})
-    with pytest.raises(UserError, match=r"refit\.enabled: false"):
-        infer.main()

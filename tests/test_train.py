@@ -19,8 +19,10 @@ from safetensors.torch import load_file
 from stages import fetch_model, train
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.files import remove
+from stages.core.files import read_json, remove
+from stages.core.fingerprint import stage_sources
 from stages.core.params import load_params
+from stages.core.shared_folder import in_use
 from stages.corpus.tables import read_table, references
 from stages.engines.settings import DecodingSettings
 from stages.models.load import load_for_generation
@@ -28,7 +30,9 @@ from stages.models.prompt import Example, PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
 from stages.serving.summarize import summarize
 from stages.training import session
-from stages.training.data import prompt_settings, without_examples
+from stages.training.checkpoints import run_folder
+from stages.training.data import prompt_settings, read_training_data, without_examples
+from stages.training.schedule import duration
 from stages.training.tracking import Speedometer
 from tests.tiny_project import ROOT, configure, copy_of_the_code, end, kill, start_stage
 
@@ -162,6 +166,22 @@ def test_a_training_from_its_tables_to_its_adapter(tiny_project: Path) -> None:
     assert not [name for name, content in outputs().items() for place in places if place in content]
 
 
+def test_what_training_promises_at_a_given_speed(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two passes over the training rows, four over dev at a third of the time a token, and four previews."""
+    data = read_training_data(load_params(), read_json(paths.MANIFEST))
+    tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
+    monkeypatch.setattr(session, "measure", lambda trainer, rows, preview: (100.0, 15.0, 3 * 2**29))
+    with caplog.at_level(logging.INFO):
+        interrupted(monkeypatch, "train_from", die)
+    promised = duration(2 * tokens / 100 + 4 * dev_tokens / 300 + 60)
+    assert [message for message in caplog.messages if message.startswith("Training: ")] == [
+        "Training: 14 rows in batches of 4, 2 epochs: 8 steps, evaluated and saved every 2 (4 times; stops after 2 "
+        f"without a better loss); about {promised} and 1.5 GiB"
+    ]
+
+
 def test_the_learning_rate_rises_and_then_falls_as_a_cosine(tiny_project: Path) -> None:
     configure(train={"warmup_ratio": 0.25, "learning_rate": 0.004, "preview_samples": 0})
     train.main()
@@ -238,6 +258,26 @@ def test_interrupted_before_the_adapter_is_written(
     assert outputs() == whole
     # No step was left to time.
     assert not paths.SPEED.exists()
+
+
+def test_of_two_processes_with_one_training_the_second_finds_it_done(
+    tiny_project: Path, uninterrupted: Uninterrupted, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(lora={"dropout": 0.2})
+    whole = uninterrupted("dropout")
+    params = load_params()
+    inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
+    run = run_folder(params.model_dump(include=session.SECTIONS), inputs)
+    with in_use(run):  # as the second does while it waits
+        train.main()
+    remove(paths.ADAPTER)
+    remove(paths.TRAINING_LOG)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        train.main()
+    assert "Going on from checkpoint-8 of an interrupted training" in caplog.messages
+    assert outputs() == whole
+    assert list(CHECKPOINTS.iterdir()) == []
 
 
 def test_training_stops_early_and_keeps_the_best_step(overfitting: None) -> None:
@@ -343,6 +383,8 @@ def test_few_shot_examples_are_original_rows_held_out_with_their_copies(
 def test_augmented_rows_are_no_examples_and_copies_of_examples_no_training_rows() -> None:
     names = ["train_1", "train_2", "train_3", "train_1.swap", "train_2.para", "synthetic_0", "train_1.x"]
     sources = ["original", "original", "original", "speaker_swap", "paraphrase", "synthetic", "original"]
+    names += ["english:train_3", "english:train_1_2", "english:train_2_1", "english:train_9"]
+    sources += ["extra:english"] * 4
     table = pd.DataFrame({"fname": names, "source": sources, "dialogue": names, "summary": names})
     params = load_params(ROOT / "params.yaml")
     chosen = set()
@@ -354,7 +396,7 @@ def test_augmented_rows_are_no_examples_and_copies_of_examples_no_training_rows(
     assert chosen == {"train_1", "train_2", "train_3", "train_1.x"}
     shown = (Example("train_1", "", ""), Example("train_3", "", ""))
     assert without_examples(table, shown)["fname"].tolist() == [
-        "train_2", "train_2.para", "synthetic_0", "train_1.x",
+        "train_2", "train_2.para", "synthetic_0", "train_1.x", "english:train_2_1", "english:train_9",
     ]  # fmt: skip
 
 

@@ -39,9 +39,13 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
+    """Delete a file or a folder, if it is there; a folder is gone at once, and no part of it is taken for the whole."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        going = path.with_name(f".{path.name}.old.tmp")
+        if going.exists():
+            shutil.rmtree(going)  # of a process that was killed
+        path.rename(going)
+        shutil.rmtree(going)
     else:
         path.unlink(missing_ok=True)
 

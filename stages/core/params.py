@@ -10,7 +10,7 @@ from functools import reduce
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -491,6 +491,37 @@ class Params(Section):
     decoding: Decoding
     evaluate: Evaluate
 
+    @model_validator(mode="after")
+    def _go_together(self) -> Params:
+        for contradicts, problem in _contradictions(self):
+            if contradicts:
+                raise ValueError(problem)
+        return self
+
+
+def _contradictions(params: Params) -> Iterator[tuple[bool, str]]:
+    """Whether values do not go together that are allowed each for itself, and what to say then."""
+    decoding = params.decoding
+    weighed = decoding.rerank == "mbr" or decoding.tune_rerank
+    yield (
+        decoding.tune_rerank and not decoding.tune,
+        "decoding.tune_rerank = true: needs decoding.tune: true, which tries it on dev",
+    )
+    for name in ("ensemble", "prompts"):
+        given = getattr(decoding, name)
+        key = f"decoding.{name} = {show(given)}"
+        yield bool(given) and not weighed, f"{key}: needs decoding.rerank: mbr, which chooses among them"
+        yield bool(given) and decoding.engine == "vllm", f"{key}: needs decoding.engine: transformers"
+    yield (
+        "folds" in decoding.ensemble and not params.folds.n,
+        f"decoding.ensemble = {show(decoding.ensemble)}: there are no folds; set folds.n",
+    )
+    yield (
+        params.refit.enabled and decoding.engine == "vllm",
+        'decoding.engine = "vllm": it loads models/merged, and test is for models/refit; set transformers, or '
+        "refit.enabled: false",
+    )
+
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate all of params.yaml, so that a mistake anywhere in it stops the run before any work.
@@ -578,6 +609,8 @@ def show(value: Any) -> str:
 
 def _first_problem(error: ValidationError, section: type[Section], values: dict[str, Any]) -> str:
     problems = error.errors(include_url=False)
+    if not problems[0]["loc"]:
+        return str(problems[0]["ctx"]["error"])
     # A misspelt key is unknown and missing at once: the unknown one says more.
     problem = next((p for p in problems if p["type"] in ("extra_forbidden", "invalid_key")), problems[0])
     path, schema = _schema_at(section, problem["loc"])

@@ -21,6 +21,8 @@ REFIT = Path("models/refit")
 
 INPUTS_FOUND = Path("data/.found")
 """Says that the tables and rules that params.yaml names are within reach, and links to those of `data.extra`."""
+ADAPTERS_FOUND = Path("models/.found")
+"""Links to the adapters that `decoding.ensemble` names by their folders."""
 INGESTED = Path("data/ingested")
 CLEAN = Path("data/clean")
 CHECKED = Path("data/checked")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.corpus.extra_rows import dialogue_id
 from stages.corpus.near_duplicates import Index, similar_pairs
 from stages.corpus.origins import origins
-
-_REPEAT = re.compile(r"\.\d+$")
-"""What a row that is taken several times has after its name."""
 
 
 def divide(train: pd.DataFrame, n: int, seed: int, threshold: float) -> dict[str, int]:
@@ -50,7 +45,7 @@ def without_fold(train: pd.DataFrame, folds: Mapping[str, int], number: int, thr
     Raises:
         UserError: nothing is left.
     """
-    origin = dialogues(train)
+    origin = origins(train)
     of = origin.map(folds)
     held_out = train[(train["source"] == "original") & (of == number)]
     index = Index(held_out["dialogue"].tolist(), threshold)
@@ -62,13 +57,3 @@ def without_fold(train: pd.DataFrame, folds: Mapping[str, int], number: int, thr
             "check.near_duplicate_threshold"
         )
     return kept
-
-
-def dialogues(train: pd.DataFrame) -> pd.Series:
-    """The original row behind each row, `train_7` for `english:train_7_1` too; of rows that are new their own id."""
-    originals = set(train["fname"][train["source"] == "original"])
-    ids = [
-        dialogue_id(_REPEAT.sub("", fname), source) if source.startswith("extra:") and of not in originals else of
-        for fname, source, of in zip(train["fname"], train["source"], origins(train), strict=True)
-    ]
-    return pd.Series(ids, index=train.index, dtype="str")

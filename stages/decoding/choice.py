@@ -62,12 +62,12 @@ class Average:
         return f"{self.score:.2f}, {self.repeats:.0f}% with repeats, length x {self.length_ratio:.2f}"
 
 
-def within_noise(best: Sequence[Outcome], other: Sequence[Outcome]) -> bool:
+def within_noise(best: Sequence[float], other: Sequence[float]) -> bool:
     """Whether what `best` scores above `other` on the same dialogues is at most one standard error of that difference.
 
     On a single dialogue nothing tells chance from merit, and it is not.
     """
-    differences = [a.score - b.score for a, b in zip(best, other, strict=True)]
+    differences = [a - b for a, b in zip(best, other, strict=True)]
     if len(differences) < 2:
         return fmean(differences) <= 0
     return fmean(differences) <= stdev(differences) / math.sqrt(len(differences))
@@ -83,5 +83,6 @@ def best(tried: dict[S, list[Outcome]]) -> S:
     complete = {setting: outcomes for setting, outcomes in tried.items() if len(outcomes) == most}
     averages = {setting: Average.of(outcomes) for setting, outcomes in complete.items()}
     highest = max(complete, key=lambda setting: averages[setting].score)
-    alike = [setting for setting in complete if within_noise(complete[highest], complete[setting])]
+    scores = {setting: [outcome.score for outcome in outcomes] for setting, outcomes in complete.items()}
+    alike = [setting for setting in complete if within_noise(scores[highest], scores[setting])]
     return min(alike, key=lambda setting: (averages[setting].misshape, -averages[setting].score))

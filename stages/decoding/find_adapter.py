@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import replacing
@@ -51,11 +53,13 @@ def find_adapter(name: str) -> Path:
     try:
         revision = open_revision(name)
         target: Path = partial_folder() / "adapters" / revision.commit[:16]
-        if not target.is_dir():
-            with replacing(target) as temporary:
-                revision.copy(paths.ADAPTER, temporary)
-                if not (temporary / WEIGHTS).is_file():
-                    raise FileNotFoundError(WEIGHTS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):  # experiments that run side by side wait for one another
+            if not target.is_dir():
+                with replacing(target) as temporary:
+                    revision.copy(paths.ADAPTER, temporary)
+                    if not (temporary / WEIGHTS).is_file():
+                        raise FileNotFoundError(WEIGHTS)
     except (LookupError, FileNotFoundError):
         raise UserError(
             f"params.yaml: decoding.ensemble: {name!r} has no adapter here; name a folder, or an experiment of "

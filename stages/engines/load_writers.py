@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.core import paths
-from stages.core.errors import UserError
 from stages.core.params import Decoding, Quantization
 from stages.engines.prepacked_linear import pack_linears
 from stages.engines.transformers_writer import TransformersWriter
@@ -63,13 +62,8 @@ def load_writers(
     """What `infer` writes with, `adapter` first.
 
     Raises:
-        UserError: the parameters do not go together, or the engine is not there.
+        UserError: the engine is not there.
     """
-    for name, given in (("ensemble", ensemble), ("prompts", decoding.prompts)):
-        if decoding.rerank == "none" and given:
-            raise UserError(f"params.yaml: decoding.{name}: needs decoding.rerank: mbr, which chooses among them")
-        if decoding.engine == "vllm" and given:
-            raise UserError(f"params.yaml: decoding.{name}: needs decoding.engine: transformers")
     if decoding.engine == "vllm":
         # vLLM is an extra, and only this engine needs it.
         from stages.engines.vllm_writer import VllmWriter

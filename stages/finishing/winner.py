@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.params import Settings
+from stages.decoding.choice import within_noise
 from stages.scoring.bootstrap import Difference, interval, paired
-from stages.scoring.metrics import MORPHEME
+from stages.scoring.objective import OBJECTIVES
 
-PARTS = {"balanced": (MORPHEME, "clipped"), "published": (MORPHEME,)}
-"""The metrics kept of each row of which an objective is the mean."""
 LEAST_ROWS = 4
 
 
@@ -51,7 +49,7 @@ class Line:
 
 def objective_of(finals: Mapping[str, float], objective: str) -> float:
     """A row's score by the objective, from those that are kept of it."""
-    return fmean(finals[name] for name in PARTS[objective])
+    return fmean(finals[name] for name in OBJECTIVES[objective])
 
 
 def choosing(scores: Sequence[float]) -> Sequence[float]:
@@ -62,12 +60,6 @@ def choosing(scores: Sequence[float]) -> Sequence[float]:
 def telling(scores: Sequence[float]) -> Sequence[float]:
     """The half of dev that chose nothing."""
     return scores[1::2]
-
-
-def within_noise(best: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether what the best scores more is at most one standard error of the difference on the same dialogues."""
-    differences = [a - b for a, b in zip(best, other, strict=True)]
-    return fmean(differences) <= stdev(differences) / math.sqrt(len(differences))
 
 
 def compare(runs: Sequence[Run]) -> list[Line]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dotenv import load_dotenv
 from filelock import FileLock
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from stages.core.env_file import load_env_file
 from stages.core.errors import UserError
 from stages.core.files import read_json, replacing, sha256
 from stages.core.paths import project_root, weights_folder
@@ -76,7 +76,7 @@ def download(repo: str, revision: str, refuse: Refuse = lambda folder: None) -> 
     Raises:
         UserError: the repository or revision does not exist, is gated, cannot be reached, or has no safetensors.
     """
-    load_dotenv(project_root() / ".env")
+    load_env_file()
     try:
         described = _snapshot(repo, revision, ["config.json"])
         if _says_what_it_is(described):
@@ -149,7 +149,7 @@ def _obtain_gguf(entry: PackageEntry, target: Path) -> None:
         package = importlib.import_module(entry.package)
     except ModuleNotFoundError:
         logger.info("%s is not installed; taking %s from the Hub", entry.package, entry.repo)
-        load_dotenv(project_root() / ".env")
+        load_env_file()
         try:
             target.symlink_to(hf_hub_download(entry.repo, entry.file, revision=entry.revision))
         except Exception as error:  # as in `download`

@@ -19,7 +19,7 @@ from stages.core.fingerprint import stage_sources
 from stages.core.params import Params
 from stages.corpus.folds import without_fold
 from stages.corpus.tables import read_table
-from stages.training.checkpoints import last_checkpoint, run_folder
+from stages.training.checkpoints import resuming, run_folder
 from stages.training.data import training_data
 from stages.training.objectives import OBJECTIVES
 from stages.training.session import (
@@ -61,21 +61,23 @@ def train_fold(params: Params, folds: Mapping[str, int], number: int) -> None:
         folds: the fold of each original row, by its fname.
     """
     run = fold_folder(params, number)
-    if (run / ADAPTER).is_dir():
-        return
     refuse_what_cannot_run(params)
-    checkpoint = last_checkpoint(run)
+    with resuming(run) as checkpoint:
+        if not (run / ADAPTER).is_dir():
+            _train(params, folds, number, run, checkpoint)
+        for path in run.glob("checkpoint-*"):
+            remove(path)
+
+
+def _train(params: Params, folds: Mapping[str, int], number: int, run: Path, checkpoint: Path | None) -> None:
     train, dev = read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev")
     kept = without_fold(train, folds, number, params.check.near_duplicate_threshold)
     held_out = list(folds.values()).count(number)
     title = f"Fold {number + 1} of {params.folds.n}"
-    going_on = f"; going on from {checkpoint.name}" if checkpoint else ""
-    logger.info("%s: %d original rows held out, %d rows to learn%s", title, held_out, len(kept), going_on)
+    logger.info("%s: %d original rows held out, %d rows to learn", title, held_out, len(kept))
     base = read_json(paths.MANIFEST)
     data = training_data(params, base, kept, dev)
     trainer = build_trainer(params, data, load_trainable_base(params), run, OBJECTIVES["cross_entropy"])
     train_from(trainer, checkpoint)
     ending = f"{title}, with {held_out} original rows held out. {best_on_dev(trainer, data)}"
     write_adapter(run / ADAPTER, trainer, data, params, base, ending)
-    for path in run.glob("checkpoint-*"):
-        remove(path)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import pandas as pd
 
 from stages.core import paths
-from stages.core.files import read_json, remove
+from stages.core.files import read_json
 from stages.core.fingerprint import stage_sources
 from stages.core.params import Params
+from stages.core.shared_folder import remove_unused
 from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, references
-from stages.training.checkpoints import last_checkpoint, run_folder
+from stages.training.checkpoints import resuming, run_folder
 from stages.training.data import training_data
 from stages.training.objectives import OBJECTIVES
 from stages.training.schedule import make_schedule
@@ -23,8 +22,6 @@ from stages.training.session import (
     train_from,
     write_adapter,
 )
-
-logger = logging.getLogger(__name__)
 
 
 def dev_as_training(dev: pd.DataFrame) -> pd.DataFrame:
@@ -44,17 +41,16 @@ def refit(params: Params) -> None:
     best, steps = logged["best"]["step"], make_schedule(logged["rows"], params.train).steps
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("refit")]
     run = run_folder({**params.model_dump(include=SECTIONS), "refit": [best, steps]}, inputs)
-    checkpoint = last_checkpoint(run)
-    if checkpoint:
-        logger.info("Going on from %s of an interrupted training", checkpoint.name)
     train, dev = read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev")
     data = training_data(params, manifest, pd.concat([train, dev_as_training(dev)], ignore_index=True), dev.head(0))
     objective = OBJECTIVES["cross_entropy"]
-    trainer = build_trainer(params, data, load_trainable_base(params), run, objective, share=best / steps)
-    train_from(trainer, checkpoint)
-    ending = (
-        f"Ended after step {trainer.state.global_step}, as step {best} of {steps} was best in the run that it follows. "
-        "It learned dev too, so it has no dev score of its own."
-    )
-    write_adapter(paths.REFIT, trainer, data, params, manifest, ending)
-    remove(run)
+    with resuming(run) as checkpoint:
+        trainer = build_trainer(params, data, load_trainable_base(params), run, objective, share=best / steps)
+        train_from(trainer, checkpoint)
+        ended = trainer.state.global_step
+        ending = (
+            f"Ended after step {ended}, as step {best} of {steps} was best in the run that it follows. "
+            "It learned dev too, so it has no dev score of its own."
+        )
+        write_adapter(paths.REFIT, trainer, data, params, manifest, ending)
+    remove_unused(run)

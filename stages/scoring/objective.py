@@ -12,27 +12,27 @@ from stages.core.params import Evaluate
 from stages.scoring.morphemes import CUTTERS, Analyzer, as_analyzer, kiwi_morphemes
 from stages.scoring.rouge import Pair, Scorer, Scores, Text, clipped, mean, published
 
-
-def balanced(hypothesis: Text, reference: Text) -> Scores:
-    """The mean of published and clipped ROUGE."""
-    return mean([published(hypothesis, reference), clipped(hypothesis, reference)])
-
-
-OBJECTIVES: dict[str, Pair] = {"balanced": balanced, "published": published}
-"""What `evaluate.objective` chooses from."""
+OBJECTIVES: dict[str, dict[str, Pair]] = {
+    "balanced": {"morpheme": published, "clipped": clipped},
+    "published": {"morpheme": published},
+}
+"""What `evaluate.objective` chooses from: the mean of these, by the names of `METRICS` under which rows have them."""
 
 
 class Objective:
     """Scores summaries at morpheme level, 0 to 100, by what is optimised; a text is analysed once."""
 
     def __init__(self, name: str, analyse: Analyzer = kiwi_morphemes) -> None:
-        self._pair = OBJECTIVES[name]
+        self._parts = tuple(OBJECTIVES[name].values())
         self._scorer = Scorer(analyse)
 
     @classmethod
     def of(cls, evaluate: Evaluate) -> Objective:
         """The objective that params.yaml names, by its analyzer of morphemes."""
         return cls(evaluate.objective, as_analyzer(CUTTERS[evaluate.morphemes]))
+
+    def _pair(self, hypothesis: Text, reference: Text) -> Scores:
+        return mean([part(hypothesis, reference) for part in self._parts])
 
     def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
         """The score of each row: the mean over its references.

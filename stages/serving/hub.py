@@ -8,13 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx2
-from dotenv import load_dotenv
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented there
 
+from stages.core.env_file import load_env_file
 from stages.core.errors import UserError
-from stages.core.paths import project_root
 from stages.models.prompt import PROMPT_FILE
 
 FILES = ("README.md", "adapter_config.json", "adapter_model.safetensors", PROMPT_FILE)
@@ -67,7 +66,7 @@ def push(files: list[Path], repo: str, public: bool) -> str:
         UserError: there is no token, it may not write there, the Hub cannot be reached or refuses, or a repository of
             that name is there and as visible as was not asked for.
     """
-    load_dotenv(project_root() / ".env")
+    load_env_file()
     token = get_token()
     if token is None:
         raise UserError(f"HF_TOKEN: not set; put a token that may write into .env ({TOKENS})")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,28 @@ from transformers.trainer import TRAINER_STATE_NAME
 from stages.core.files import read_json, remove, write_json
 from stages.core.fingerprint import fingerprint
 from stages.core.paths import checkpoints_folder
+from stages.core.shared_folder import alone_in
 from stages.models import quantizers
 
 COMPLETE = "complete.json"
 LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl", *quantizers.LIBRARIES)
 
+logger = logging.getLogger(__name__)
+
 
 def run_folder(settings: dict[str, Any], files: Sequence[Path]) -> Path:
     """The checkpoint folder of the training that these settings, input files and libraries define."""
     return checkpoints_folder() / fingerprint(settings, files, LIBRARIES)
+
+
+@contextmanager
+def resuming(run: Path) -> Iterator[Path | None]:
+    """Train in this folder while no other process does; yields the checkpoint to go on from, if there is one."""
+    with alone_in(run):
+        checkpoint = last_checkpoint(run)
+        if checkpoint:
+            logger.info("Going on from %s of an interrupted training", checkpoint.name)
+        yield checkpoint
 
 
 def last_checkpoint(run: Path) -> Path | None:

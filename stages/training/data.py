@@ -103,6 +103,14 @@ def training_rows(
     return rows
 
 
+def typical_rows(rows: Sequence[TrainingRow], batch_size: int, most_tokens: int) -> list[TrainingRow]:
+    """As many rows as a step or so many tokens hold, of all lengths: together as long as any so many are on average."""
+    mean = sum(map(len, rows)) / len(rows)
+    count = max(1, min(batch_size, len(rows), int(most_tokens / mean)))
+    in_order = sorted(rows, key=len)
+    return [in_order[(2 * number + 1) * len(rows) // (2 * count)] for number in range(count)]
+
+
 def typical_steps(rows: Sequence[TrainingRow], batch_size: int, most: int = 32) -> list[list[int]]:
     """The lengths of the rows of some steps."""
     lengths = [len(row) for row in rows[: most * batch_size]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from stages.corpus.spread import spread
 from stages.corpus.thinking import without_thinking
 from stages.models.prompt import PromptBuilder
 from stages.scoring.rouge import morpheme_scores
+
+MEASURED_TOKENS = 8
+"""By which the time of a token is measured."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,26 @@ class Preview:
         logger.info("\n%s", text)
         return morpheme_scores(hypotheses, self.references).rounded()
 
+    def seconds(self, model: PreTrainedModel) -> float:
+        """How long `run` takes once summaries are as long as their references, by the first tokens of a batch."""
+        if not self.dialogues:
+            return 0.0
+        model.eval()
+        batches = range(0, len(self.dialogues), self.batch_size)
+        few = self.dialogues[: self.batch_size]
+
+        def measured(tokens: int) -> float:
+            began = time.perf_counter()
+            greedy(model, self.builder, few, tokens, min_new_tokens=tokens)
+            return time.perf_counter() - began
+
+        measured(1)  # once for what is allocated or compiled at the first time
+        first = measured(1)
+        next_one = (measured(1 + MEASURED_TOKENS) - first) / MEASURED_TOKENS
+        lengths = [len(self.builder.completion_ids(refs[0])) for refs in self.references]
+        longest = [max(lengths[start : start + self.batch_size]) for start in batches]
+        return sum(first + next_one * (min(length, self.max_new_tokens) - 1) for length in longest)
+
     def copy_to(self, folder: Path) -> None:
         """Copy the texts of all evaluations, in `step_NNNNNN.md`."""
         if self.folder.is_dir():
@@ -74,7 +98,13 @@ class Preview:
 
 
 @torch.inference_mode()
-def greedy(model: PreTrainedModel, builder: PromptBuilder, dialogues: Sequence[str], max_new_tokens: int) -> list[str]:
+def greedy(
+    model: PreTrainedModel,
+    builder: PromptBuilder,
+    dialogues: Sequence[str],
+    max_new_tokens: int,
+    min_new_tokens: int | None = None,
+) -> list[str]:
     """The most likely summary of each dialogue, token by token, as one line."""
     prompts = [builder.prompt_ids(dialogue) for dialogue in dialogues]
     longest = max(map(len, prompts))
@@ -84,6 +114,7 @@ def greedy(model: PreTrainedModel, builder: PromptBuilder, dialogues: Sequence[s
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,

@@ -76,8 +76,10 @@ def ending_at(schedule: Schedule, share: float) -> Schedule:
     return replace(schedule, patience=0, last=max(1, round(share * schedule.steps)))
 
 
-def expected_seconds(schedule: Schedule, tokens: int, dev_tokens: int, tokens_per_second: float) -> float:
-    """How long a training takes: its steps, and evaluations that take a third of a step's time a token.
+def expected_seconds(
+    schedule: Schedule, tokens: int, dev_tokens: int, tokens_per_second: float, preview_seconds: float = 0.0
+) -> float:
+    """How long a training takes: its steps, and evaluations that take a third of a step's time a token, with previews.
 
     A forward pass takes 2 of the 4 FLOP a weight and token of a step with frozen weights, and keeps nothing.
 
@@ -86,11 +88,12 @@ def expected_seconds(schedule: Schedule, tokens: int, dev_tokens: int, tokens_pe
         tokens: of all training rows, prompt and completion.
         dev_tokens: of all dev rows.
         tokens_per_second: in training steps.
+        preview_seconds: of the previews of one evaluation.
     """
     trained = schedule.epochs * tokens
     if schedule.last is not None:
         return trained * schedule.last / schedule.steps / tokens_per_second
-    return (trained + schedule.evaluations * dev_tokens / 3) / tokens_per_second
+    return trained / tokens_per_second + schedule.evaluations * (dev_tokens / 3 / tokens_per_second + preview_seconds)
 
 
 def duration(seconds: float) -> str:

@@ -1,17 +1,17 @@
 """Puts a training together: the base model as the memory allows, the trainer, and the plan that it follows.
 
 `stages.train` is one way to use it. What is learned is an entry of `stages.training.objectives`, with its own rows in
-`TrainingData`; previews, tracking and whatever else goes on beside come in as functions and callbacks.
+`TrainingData`; previews, tracking and whatever else goes on beside come in from outside.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -29,12 +29,13 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import replacing, write_text
 from stages.core.params import Params
+from stages.layers.packed_rows import TrainingRow
 from stages.models.adapter_files import save_adapter
 from stages.models.load import has_fp8, load_base
 from stages.models.model_card import Training, model_card
 from stages.models.quantizers import quantizes
 from stages.training.checkpoints import MarkComplete, is_last
-from stages.training.data import TrainingData, typical_steps
+from stages.training.data import TrainingData, typical_rows, typical_steps
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
 from stages.training.objectives import TrainingObjective
@@ -66,6 +67,16 @@ class Base:
     dequantized: bool
     rate: float
     speed: Speedometer
+
+
+class Previews(Protocol):
+    """What is written and scored at each evaluation, beside the loss."""
+
+    def run(self, model: PreTrainedModel, step: int) -> dict[str, float]:
+        """Scores to log."""
+
+    def seconds(self, model: PreTrainedModel) -> float:
+        """How long that is expected to take."""
 
 
 def refuse_what_cannot_run(params: Params) -> None:
@@ -103,7 +114,7 @@ def build_trainer(
     run: Path,
     objective: TrainingObjective,
     *,
-    preview: Callable[[PreTrainedModel, int], dict[str, float]] = lambda model, step: {},
+    preview: Previews | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     share: float = 1.0,
 ) -> SummaryTrainer:
@@ -112,7 +123,7 @@ def build_trainer(
     Args:
         run: the folder of its checkpoints.
         objective: what it makes small; the data's rows are of its kind.
-        preview: takes the model and the step, and returns scores to log; called at each evaluation.
+        preview: of each evaluation.
         share: of the schedule's steps, after which a training without dev rows ends.
     """
     schedule = make_schedule(len(data.rows), params.train)
@@ -128,7 +139,7 @@ def build_trainer(
         peft_config=lora_config(params, base.model),
         callbacks=[MarkComplete(), base.speed, *callbacks],
         objective=objective,
-        preview=lambda step: preview(trainer.model, step),
+        preview=lambda step: preview.run(trainer.model, step) if preview else {},
         lora_plus_ratio=params.lora.plus_ratio,
         fp8=params.quantization.compute == "fp8",
     )
@@ -150,8 +161,10 @@ def build_trainer(
     if schedule.last is not None:
         trainer.add_callback(StopAt(schedule.last))
     tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
-    speed, memory = measure(trainer, min(plan.micro_batch_tokens, tokens * schedule.batch_size // schedule.rows))
-    logger.info("%s", schedule.describe(expected_seconds(schedule, tokens, dev_tokens, speed), memory))
+    rows = typical_rows(data.rows, schedule.batch_size, plan.micro_batch_tokens)
+    speed, previewing, memory = measure(trainer, rows, preview if measured else None)
+    seconds = expected_seconds(schedule, tokens, dev_tokens, speed, previewing)
+    logger.info("%s", schedule.describe(seconds, memory))
     return trainer
 
 
@@ -166,15 +179,22 @@ class StopAt(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = control.should_save = True
 
 
-def measure(trainer: SummaryTrainer, tokens: int) -> tuple[float, int]:
-    """Tokens a second of a micro-batch of this size, of which nothing is learned, and the bytes in use meanwhile."""
+def measure(trainer: SummaryTrainer, rows: Sequence[TrainingRow], preview: Previews | None) -> tuple[float, float, int]:
+    """Run a step on rows, of which nothing is learned, and a bit of the previews.
+
+    Returns:
+        Tokens of a training step a second, the seconds of previews, and the bytes in use meanwhile.
+    """
     with torch.random.fork_rng():
-        trainer.probe(tokens)  # once for what is allocated or compiled at the first time
+        trainer.rehearse(rows)  # once for what is allocated or compiled at the first time
         began = time.perf_counter()
-        trainer.probe(tokens)
+        trainer.rehearse(rows)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return tokens / (time.perf_counter() - began), peak_memory()
+        speed = sum(map(len, rows)) / (time.perf_counter() - began)
+        with trainer.generating():
+            previewing = preview.seconds(trainer.model) if preview else 0.0
+        return speed, previewing, peak_memory()
 
 
 def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:

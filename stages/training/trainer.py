@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,8 +87,12 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
 
     def probe(self, tokens: int) -> None:
         """Forward and backward on one row of that many tokens; nothing is learned."""
+        self.rehearse([self.objective.example(tokens)])
+
+    def rehearse(self, rows: Sequence[Any]) -> None:
+        """Forward and backward of a step on these rows; nothing is learned."""
         self.model.train()
-        self._backward([self.objective.example(tokens)], MemoryPlan(tokens, 0))
+        self._backward(rows, self.plan)
         self.model.zero_grad(set_to_none=True)
 
     def training_step(
@@ -175,12 +180,18 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
                 f"params.yaml: train.learning_rate = {self.args.learning_rate:g}: at the first evaluation, after step "
                 f"{self.state.global_step}, the loss is no number; lower it"
             )
-        use_attention(self.base, self.family.attention)
-        scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
-        use_attention(self.base, self._attention)
+        with self.generating():
+            scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
         if scores:
             self.log(dict(scores))
         return metrics | scores
+
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """Have the model read rows as `generate` gives them, padded and not packed."""
+        use_attention(self.base, self.family.attention)
+        yield
+        use_attention(self.base, self._attention)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The optimizer of the settings; with LoRA+ (https://arxiv.org/abs/2402.12354), B learns faster than A."""

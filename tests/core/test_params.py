@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from stages import ingest
 from stages.core import params
@@ -290,6 +291,59 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "only a list": (b"- seed: 42\n", ": holds no keys; restore it with `git checkout params.yaml`"),
     "not UTF-8": (TEXT.encode("cp949"), ": not UTF-8; save it as UTF-8"),
 }
+
+
+# Values that are allowed each for itself, by dotted key, and the message after "params.yaml: ".
+CONTRADICTIONS: dict[str, tuple[dict[str, object], str]] = {
+    "reranking that is weighed in no search": (
+        {"decoding.tune": False, "decoding.tune_rerank": True},
+        "decoding.tune_rerank = true: needs decoding.tune: true, which tries it on dev",
+    ),
+    "an ensemble without a choice": (
+        {"decoding.ensemble": ["models/other"]},
+        'decoding.ensemble = ["models/other"]: needs decoding.rerank: mbr, which chooses among them',
+    ),
+    "instructions without a choice": (
+        {"decoding.prompts": ["요약:"]},
+        'decoding.prompts = ["요약:"]: needs decoding.rerank: mbr, which chooses among them',
+    ),
+    "an ensemble on an engine of one adapter": (
+        {"decoding.ensemble": ["models/other"], "decoding.rerank": "mbr", "decoding.engine": "vllm"},
+        'decoding.ensemble = ["models/other"]: needs decoding.engine: transformers',
+    ),
+    "an ensemble of no folds": (
+        {"decoding.ensemble": ["models/other", "folds"], "decoding.rerank": "mbr"},
+        'decoding.ensemble = ["models/other", "folds"]: there are no folds; set folds.n',
+    ),
+    "a refit that the engine does not load": (
+        {"refit.enabled": True, "decoding.engine": "vllm"},
+        'decoding.engine = "vllm": it loads models/merged, and test is for models/refit; set transformers, or '
+        "refit.enabled: false",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_values_that_do_not_go_together_are_refused_before_any_work(case: str, tmp_path: Path) -> None:
+    settings, message = CONTRADICTIONS[case]
+    values = params.read_yaml(ROOT / "params.yaml")
+    for dotted, value in settings.items():
+        section, key = params.place_of(values, dotted)
+        section[key] = value
+    path = tmp_path / "params.yaml"
+    YAML().dump(values, path)
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_values_that_go_together_are_allowed(tmp_path: Path) -> None:
+    values = params.read_yaml(ROOT / "params.yaml")
+    values["folds"]["n"] = 2
+    values["decoding"] |= {"tune_rerank": True, "ensemble": ["folds", "models/other"], "prompts": ["요약:"]}
+    path = tmp_path / "params.yaml"
+    YAML().dump(values, path)
+    assert load_params(path).decoding.ensemble == ["folds", "models/other"]
 
 
 @pytest.fixture

@@ -32,7 +32,10 @@ def test_copies_and_translations_are_named_after_their_origin() -> None:
         "english:train_1": ("extra:english", "train_1"),
         "english:train_1.2": ("extra:english", "train_1"),
         "english:train_1.x": ("extra:english", "train_1.x"),
-        "english:train_5": ("extra:english", ""),
+        "english:train_1_2": ("extra:english", "train_1"),
+        "english:train_1_2.2": ("extra:english", "train_1"),
+        "english:train_5": ("extra:english", "train_5"),
+        "english:train_5_1.2": ("extra:english", "train_5"),
     }
     train = table([(fname, source, "") for fname, (source, _) in rows.items()])
     assert dict(zip(train["fname"], origins(train), strict=True)) == {

@@ -21,10 +21,10 @@ def test_a_summary_takes_lengths_together() -> None:
 
 def test_noise_is_one_standard_error_of_the_paired_difference() -> None:
     # Differences 3, -1, 3, -1: mean 1, standard deviation 2.3, standard error 1.15.
-    assert within_noise(outcomes(33, 29, 33, 29), outcomes(30, 30, 30, 30))
+    assert within_noise([33, 29, 33, 29], [30, 30, 30, 30])
     # Differences 3, 1, 3, 1: mean 2, the same deviation of half the size.
-    assert not within_noise(outcomes(33, 31, 33, 31), outcomes(30, 30, 30, 30))
-    assert not within_noise(outcomes(31), outcomes(30))
+    assert not within_noise([33, 31, 33, 31], [30, 30, 30, 30])
+    assert not within_noise([31], [30])
 
 
 def test_the_highest_score_wins_where_it_is_no_chance() -> None:

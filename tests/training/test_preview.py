@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,9 +63,20 @@ def test_the_same_samples_are_summarized_and_scored(
     assert (tmp_path / "logs/step_000012.md").read_text(encoding="utf-8") == text
 
 
+def test_the_time_that_previews_take_is_known_before_one_is_written(
+    model: PreTrainedModel, builder: PromptBuilder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = preview(builder, [["참조."]] * 5, n=3, folder=tmp_path / "previews")
+    with caplog.at_level(logging.INFO):
+        assert samples.seconds(model) > 0
+    assert caplog.messages == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_samples_no_scores(model: PreTrainedModel, builder: PromptBuilder, tmp_path: Path) -> None:
     samples = preview(builder, [["참조."]] * 5, n=0, folder=tmp_path / "previews")
     assert samples.run(model, 12) == {}
+    assert samples.seconds(model) == 0
     samples.copy_to(tmp_path / "logs")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stages.core.amount import count_of
 from stages.core.params import Train, load_params
-from stages.training.schedule import Schedule, duration, expected_seconds, make_schedule
+from stages.training.schedule import Schedule, duration, ending_at, expected_seconds, make_schedule
 from tests.tiny_project import ROOT
 
 
@@ -78,6 +78,9 @@ def test_one_line_says_what_follows() -> None:
 def test_the_time_is_that_of_steps_and_evaluations() -> None:
     schedule = Schedule(rows=100, epochs=2, batch_size=10, steps=20, eval_steps=5, patience=0)
     assert expected_seconds(schedule, tokens=30_000, dev_tokens=3_000, tokens_per_second=1_000) == 60 + 4
+    assert expected_seconds(schedule, 30_000, 3_000, 1_000, preview_seconds=5) == 60 + 4 + 20
+    # Without dev there is nothing to evaluate, and training ends where it is told to.
+    assert expected_seconds(ending_at(schedule, 0.5), 30_000, 0, 1_000) == 30
 
 
 @pytest.mark.parametrize(
