@@ -1,7 +1,8 @@
 """Train the QLoRA adapter: `python -m stages.train` writes models/adapter and models/training.
 
 Run again after an interruption, it goes on from the last checkpoint and ends in the same weights. After a change of
-parameters, data, libraries or of its own code it begins anew.
+parameters, data, libraries or of its own code it begins anew. It trains on all visible GPUs; on those of several hosts
+with `torchrun --nnodes 2 --nproc-per-node 8 ... -m stages.train` on each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import stage_sources
-from stages.core.params import load_params
+from stages.core.params import Params, load_params
 from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
 from stages.training.checkpoints import last_checkpoint, run_folder
@@ -22,13 +23,15 @@ from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
 from stages.training.objectives import OBJECTIVES
 from stages.training.preview import Preview
+from stages.training.processes import Processes, together
 from stages.training.session import (
-    SECTIONS,
     best_on_dev,
     build_trainer,
+    decisive,
     load_trainable_base,
     refuse_what_cannot_run,
     train_from,
+    with_lanes,
     write_adapter,
 )
 from stages.training.tracking import TrackWithLive
@@ -36,17 +39,21 @@ from stages.training.tracking import TrackWithLive
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    params = load_params()
-    refuse_what_cannot_run(params)
+def train(params: Params, processes: Processes) -> None:
+    """Train, from the last checkpoint on where there is one; the first process writes."""
+    params = with_lanes(params, processes)
     manifest = read_json(paths.MANIFEST)
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
-    run = run_folder(params.model_dump(include=SECTIONS), inputs)
-    checkpoint = last_checkpoint(run)
+    run = run_folder(decisive(params), inputs)
+    checkpoint = processes.from_first(lambda: last_checkpoint(run))
     if checkpoint:
         logger.info("Going on from %s of an interrupted training", checkpoint.name)
     data = read_training_data(params, manifest)
-    base = load_trainable_base(params)
+    base = load_trainable_base(params, processes)
+    objective = OBJECTIVES["cross_entropy"]
+    if not processes.first:
+        train_from(build_trainer(params, data, base, run, objective), checkpoint)
+        return
     preview = Preview(
         data.builder,
         data.dev["fname"].tolist(),
@@ -59,7 +66,6 @@ def main() -> None:
     )
     remove(paths.SPEED)
     with replacing(paths.TRAINING_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
-        objective = OBJECTIVES["cross_entropy"]
         callbacks = [TrackWithLive(live)]
         trainer = build_trainer(params, data, base, run, objective, preview=preview.run, callbacks=callbacks)
         train_from(trainer, checkpoint)
@@ -67,7 +73,7 @@ def main() -> None:
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
         live.log_metric("rows", len(data.rows), plot=False)
         preview.copy_to(logs / "previews")
-        write_json(logs / "machine.json", describe_machine())
+        write_json(logs / "machine.json", describe_machine(processes.count))
     write_adapter(paths.ADAPTER, trainer, data, params, manifest, best_on_dev(trainer, data))
     if base.speed.steps:
         report = base.speed.report()
@@ -78,6 +84,13 @@ def main() -> None:
             *(base.speed.describe(), base.rate / 1e12, f"{base.speed.weights:,}"),
         )
     remove(run)
+
+
+def main() -> None:
+    params = load_params()
+    with together(params.train, "stages.train") as processes:
+        refuse_what_cannot_run(params)
+        train(params, processes)
 
 
 if __name__ == "__main__":
