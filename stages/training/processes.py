@@ -47,8 +47,8 @@ class PeerEnded(SystemExit):
 CPU = torch.device("cpu")
 LONGEST_WAIT = timedelta(days=1)
 """For one another: a preview or a download of the first takes its time, and a process that dies is noticed at once."""
-PATIENCE = 10.0
-"""Seconds that the first process is given to notice by itself that another has ended; a GPU may wait for ever."""
+PATIENCE = 30.0
+"""Seconds in which a process whose end was noticed is gone, or one whose GPU waits for another comes to notice its end."""
 STARTED = "TRAINING_STARTED_BY_FIRST"
 """The environment variable of a process that the first started."""
 
@@ -196,8 +196,13 @@ def _joined() -> Iterator[Processes]:
             device_id=device,
         )
     processes = Processes(rank, count, local_rank)
-    yield processes
-    processes.wait()
+    try:
+        yield processes
+        processes.wait()
+    except BaseException:
+        # What a GPU has begun to send is not waited for: the others may never take it.
+        dist.distributed_c10d._abort_process_group()
+        raise
     dist.destroy_process_group()
 
 
@@ -259,7 +264,8 @@ class _Other:
         if said and said[-1].startswith("error: "):
             return said[-1].removeprefix("error: ")
         self.explains = bool(said)
-        why = signal.Signals(-code).name if code < 0 else said[-1] if said else f"exit code {code}"
+        last = said[-1].removeprefix(f"[rank{self.rank}]: ") if said else f"exit code {code}"  # torch's excepthook
+        why = signal.Signals(-code).name if code < 0 else last
         return f"process {self.rank} ended: {why}" + (f"; {self.log} has what it said" if said else "")
 
     def end(self) -> None:
@@ -275,11 +281,10 @@ def _failure(others: Sequence[_Other]) -> str | None:
 
 def _first_failure(others: Sequence[_Other]) -> str | None:
     """Of the process whose end was noticed; the system may take a moment to clear it away."""
-    for _ in range(50):
-        if line := _failure(others):
-            return line
+    latest = time.monotonic() + PATIENCE
+    while not (line := _failure(others)) and time.monotonic() < latest:
         time.sleep(0.1)
-    return None
+    return line
 
 
 def _watch(others: Sequence[_Other], ended: threading.Event) -> None:
