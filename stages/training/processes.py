@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 LONGEST_WAIT = timedelta(days=1)
 """For one another: a preview or a download of the first takes its time, and a process that dies is noticed at once."""
 PATIENCE = 30.0
-"""Seconds in which a process whose end was noticed is gone, or one whose GPU waits for another comes to notice its end."""
+"""Seconds in which a process whose end was noticed is gone, and in which one whose GPU waits for it should notice."""
 STARTED = "TRAINING_STARTED_BY_FIRST"
 """The environment variable of a process that the first started."""
 

@@ -16,7 +16,9 @@ def test_lanes_that_processes_can_share(setting: int | str, processes: int, lane
     assert count_lanes(setting, processes) == lanes
 
 
-@pytest.mark.parametrize(("setting", "processes", "fitting"), [(1, 2, "2, 4, 8"), (6, 2, "2, 4, 8"), (4, 3, "3, 6, 12")])
+@pytest.mark.parametrize(
+    ("setting", "processes", "fitting"), [(1, 2, "2, 4, 8"), (6, 2, "2, 4, 8"), (4, 3, "3, 6, 12")]
+)
 def test_lanes_that_they_cannot(setting: int, processes: int, fitting: str) -> None:
     with pytest.raises(UserError) as error:
         count_lanes(setting, processes)

@@ -45,9 +45,7 @@ def command(folder: Path, second: str) -> subprocess.Popen[str]:
     (folder / "together.py").write_text(TOGETHER.replace("WHAT_THE_SECOND_DOES", second))
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
     run = [sys.executable, "-m", "together"]
-    return subprocess.Popen(
-        run, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(run, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_how_many_train() -> None:
@@ -62,7 +60,11 @@ def test_how_many_train() -> None:
     ("second", "code", "error"),
     [
         ("pass", 0, ""),
-        ("raise UserError('params.yaml: train.memory = 1: too little')", 1, "params.yaml: train.memory = 1: too little"),
+        (
+            "raise UserError('params.yaml: train.memory = 1: too little')",
+            1,
+            "params.yaml: train.memory = 1: too little",
+        ),
         ("os.kill(os.getpid(), 9)", 1, "process 1 ended: SIGKILL"),
     ],
     ids=["well", "by a mistake", "killed"],
