@@ -105,7 +105,7 @@ def plain(config: PreTrainedConfig, rows: list[TrainingRow], gpus: int, output: 
         gradient_checkpointing_kwargs={"use_reentrant": False},
         num_train_epochs=1,
         learning_rate=1e-3,
-        bf16=True,
+        bf16=torch.cuda.is_available(),
         save_strategy="no",
         report_to="none",
         logging_steps=1,

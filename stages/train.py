@@ -18,7 +18,7 @@ from stages.core.fingerprint import stage_sources
 from stages.core.params import Params, load_params
 from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
-from stages.training.checkpoints import last_checkpoint, run_folder
+from stages.training.checkpoints import run_folder, shared_checkpoint
 from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
 from stages.training.objectives import OBJECTIVES
@@ -45,7 +45,7 @@ def train(params: Params, processes: Processes) -> None:
     manifest = read_json(paths.MANIFEST)
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
     run = run_folder(decisive(params), inputs)
-    checkpoint = processes.from_first(lambda: last_checkpoint(run))
+    checkpoint = shared_checkpoint(run, processes)
     if checkpoint:
         logger.info("Going on from %s of an interrupted training", checkpoint.name)
     data = read_training_data(params, manifest)

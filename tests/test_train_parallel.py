@@ -24,7 +24,7 @@ from stages.core.files import read_json
 from stages.training.processes import PeerEnded
 from stages.training.trainer import SummaryTrainer
 from tests.test_train import CHECKPOINTS, outputs
-from tests.tiny_project import configure
+from tests.tiny_project import ROOT, configure
 
 MACHINE = "models/training/machine.json"
 
@@ -55,7 +55,7 @@ def process(folder: Path, place: dict[str, str], fails_at: int | None) -> None:
             raise UserError("params.yaml: train.memory: too little here")
         return step(trainer, *args, **kwargs)
 
-    SummaryTrainer.training_step = training_step  # type: ignore[method-assign]
+    SummaryTrainer.training_step = training_step  # type: ignore[method-assign, assignment]
     run_stage(train.main)
 
 
@@ -108,7 +108,8 @@ def whole(tiny_projects: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def project(whole: dict[str, bytes], project_after: Callable[..., Path]) -> Path:
+def project(whole: dict[str, bytes], project_after: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # by which the process that is forked imports this module
     return project_after(four_lanes)
 
 

@@ -11,7 +11,7 @@ from stages.core.files import read_json, remove
 from stages.core.fingerprint import stage_sources
 from stages.core.params import Params
 from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, references
-from stages.training.checkpoints import last_checkpoint, run_folder
+from stages.training.checkpoints import run_folder, shared_checkpoint
 from stages.training.data import training_data
 from stages.training.objectives import OBJECTIVES
 from stages.training.processes import Processes
@@ -45,7 +45,7 @@ def refit(params: Params, processes: Processes) -> None:
     best, steps = logged["best"]["step"], make_schedule(logged["rows"], params.train).steps
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("refit")]
     run = run_folder({**decisive(params), "refit": [best, steps]}, inputs)
-    checkpoint = processes.from_first(lambda: last_checkpoint(run))
+    checkpoint = shared_checkpoint(run, processes)
     if checkpoint:
         logger.info("Going on from %s of an interrupted training", checkpoint.name)
     train, dev = read_table(paths.MERGED, "train"), read_table(paths.DEV, "dev")

@@ -9,10 +9,11 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from stages.core.files import read_json, remove, write_json
+from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import fingerprint
 from stages.core.paths import checkpoints_folder
 from stages.models import quantizers
+from stages.training.processes import Processes
 
 COMPLETE = "complete.json"
 LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl", *quantizers.LIBRARIES)
@@ -30,6 +31,30 @@ def last_checkpoint(run: Path) -> Path | None:
         if not _is_whole(checkpoint):
             remove(checkpoint)
     return next((path for path in reversed(checkpoints) if path.is_dir()), None)
+
+
+def shared_checkpoint(run: Path, processes: Processes) -> Path | None:
+    """The latest checkpoint of the first process, in the folder that this one has for the run.
+
+    Hosts that do not have it, for want of a folder that all share, get a copy.
+    """
+    found = processes.from_first(lambda: last_checkpoint(run))
+    if found is None:
+        return None
+    checkpoint = run / found.name
+    if processes.least(checkpoint.is_dir()):
+        return checkpoint
+    files = processes.from_first(lambda: {path.name: path.read_bytes() for path in found.iterdir()})
+
+    def copy() -> None:
+        if not checkpoint.is_dir():
+            with replacing(checkpoint) as folder:
+                folder.mkdir()
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+
+    processes.one_a_host_first(copy)
+    return checkpoint
 
 
 def is_last(checkpoint: Path) -> bool:

@@ -244,6 +244,11 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         if self.processes.first:
             super()._save_checkpoint(*args, **kwargs)
 
+    def _load_best_model(self) -> None:
+        """For the first process, which writes the adapter."""
+        if self.processes.first:
+            super()._load_best_model()
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted; see the tokens a second."""
         return 0
