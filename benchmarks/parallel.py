@@ -37,7 +37,6 @@ from stages.layers.packed_rows import TrainingRow
 from stages.training.data import typical_steps
 from stages.training.memory_plan import budget, dequantize_base, make_plan
 from stages.training.processes import Processes, together
-from stages.training.tracking import peak_memory
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
 
@@ -143,7 +142,7 @@ def train(kind: str, shape: str) -> None:
         tokens = sum(map(len, rows)) / steps * (steps - WARM_UP)
         result = {
             "tokens/s": round(tokens / (times.ends[-1] - times.ends[WARM_UP - 1])),
-            "peak GiB": round(peak_memory() / 2**30, 1),
+            "peak GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1),
             "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         }
         if rank == 0:

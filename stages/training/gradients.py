@@ -63,12 +63,14 @@ class Gradients:
 
     Args:
         parameters: those that are trained, in float32, on one device.
+        exact: add up lanes in a fixed order; else sums travel as soon as they can.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes, *, exact: bool) -> None:
         self.parameters = list(parameters)
         self.processes = processes
-        self._travels = processes.count > 1 and self.parameters[0].is_cuda
+        self.exact = exact
+        self._travels = processes.count > 1 and not exact
         self._buckets = _buckets(self.parameters) if self._travels else []
         self._last = False
         self._missing: list[int] = []
@@ -85,7 +87,7 @@ class Gradients:
     def add_up(self, lanes: Sequence[Sequence[MicroBatch]]) -> Tensor:
         """Run this process's share of the micro-batches; returns the loss of all."""
         mine = lanes[self.processes.share(len(lanes))]
-        if len(lanes) > 1 and not self.parameters[0].is_cuda:
+        if self.exact and len(lanes) > 1:
             return self._in_fixed_order(mine)
         batches = [batch for lane in mine for batch in lane]
         self._missing, self._sent = list(map(len, self._buckets)), []

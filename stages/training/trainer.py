@@ -90,7 +90,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self._stepped_down = False
         self.lanes = lanes
         self.processes = processes
-        self.gradients = Gradients(trainable(self.model), processes)
+        self.gradients = Gradients(trainable(self.model), processes, exact=self.base.device.type == "cpu")
 
     def use(self, plan: MemoryPlan) -> None:
         """Follow a plan from now on."""

@@ -16,11 +16,30 @@ from tests.tiny_project import ROOT
 TOGETHER = """
 import os, sys, time
 from pathlib import Path
+import torch
 from stages.core.errors import UserError, run_stage
 from stages.core.params import load_params
 from stages.training import processes
+from stages.training.gradients import Gradients
 
 processes.processes_for = lambda setting, visible: 2  # as if there were two GPUs; on a CPU none has one of its own
+
+def learn(all_of_them):
+    # Buckets of 16 MiB: the second weight fills one. The second process has no micro-batch.
+    weights = [torch.nn.Parameter(torch.ones(size)) for size in (3, 2**22, 5)]
+
+    def micro_batch(factor):
+        loss = factor * sum(weight[0] for weight in weights[: 3 if factor < 4 else 2])
+        loss.backward()
+        return loss.detach()
+
+    gradients = Gradients(weights, all_of_them, exact=False)
+    for _ in range(2):
+        batches = [lambda factor=factor: micro_batch(factor) for factor in (1.0, 2.0, 4.0)]
+        assert gradients.add_up([batches, []]).item() == 3 + 6 + 8
+        assert [weight.grad[0].item() for weight in weights] == [7.0, 7.0, 3.0]
+        for weight in weights:
+            weight.grad = None
 
 def main():
     with processes.together(load_params(Path("params.yaml")).train, "together") as all_of_them:
@@ -29,7 +48,7 @@ def main():
         Path(f"{rank}.part").rename(f"{rank}.pid")
         assert all_of_them.from_first(lambda: rank) == 0
         assert all_of_them.least(3.0 - rank) == 2.0
-        all_of_them.wait()
+        learn(all_of_them)
         if rank == 1:
             WHAT_THE_SECOND_DOES
         all_of_them.wait()
