@@ -97,10 +97,15 @@ def save_random_model(config: PreTrainedConfig, folder: Path) -> None:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     model.save_pretrained(folder)
+    random_tokenizer(config).save_pretrained(folder)
+
+
+def random_tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+    """One of made-up words, as many as the model has."""
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     words = [*special.values(), *(f"w{i}" for i in range(len(special), config.vocab_size))]
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def four_bit(linear: torch.nn.Linear) -> bitsandbytes.nn.Linear4bit:

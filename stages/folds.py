@@ -19,13 +19,14 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core import paths
+from stages.core.child_process import end_with_parent
 from stages.core.errors import run_stage
 from stages.core.files import replacing
 from stages.core.params import Params, load_params
 from stages.core.shared_folder import in_use, remove_later
 from stages.corpus.folds import divide
 from stages.corpus.tables import read_table, write_table
-from stages.retraining.side_by_side import end_with_parent, run_side_by_side
+from stages.retraining.side_by_side import run_side_by_side
 
 logger = logging.getLogger(__name__)
 

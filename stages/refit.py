@@ -22,8 +22,12 @@ def main() -> None:
     if params.refit.enabled:
         # What trains takes seconds to import, and a run without a refit needs none of it.
         from stages.retraining.last_adapter import refit
+        from stages.training.processes import together
+        from stages.training.session import refuse_what_cannot_run
 
-        refit(params)
+        with together(params.train, "stages.refit") as processes:
+            refuse_what_cannot_run(params)
+            refit(params, processes)
     else:
         logger.info("refit.enabled = false: skipped, %s is empty", paths.REFIT)
         with replacing(paths.REFIT) as folder:

@@ -1,7 +1,8 @@
 """Train the QLoRA adapter: `python -m stages.train` writes models/adapter and models/training.
 
 Run again after an interruption, it goes on from the last checkpoint and ends in the same weights. After a change of
-parameters, data, libraries or of its own code it begins anew.
+parameters, data, libraries or of its own code it begins anew. It trains on all visible GPUs; on those of several hosts
+with `torchrun --nnodes 2 --nproc-per-node 8 ... -m stages.train` on each.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from stages.training.data import read_training_data
 from stages.training.machine import describe_machine
 from stages.training.objectives import OBJECTIVES
 from stages.training.preview import Preview
+from stages.training.processes import Processes, together
 from stages.training.session import (
-    SECTIONS,
     best_on_dev,
     build_trainer,
+    decisive,
     load_trainable_base,
     refuse_what_cannot_run,
     train_from,
+    with_lanes,
     write_adapter,
 )
 from stages.training.tracking import TrackWithLive
@@ -39,15 +42,19 @@ from stages.training.tracking import TrackWithLive
 logger = logging.getLogger(__name__)
 
 
-def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path | None) -> None:
-    """Train, from a checkpoint on where there is one.
+def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path | None, processes: Processes) -> None:
+    """Train, from a checkpoint on where there is one; the first process writes.
 
     Args:
         manifest: of the base model.
         run: the folder of the checkpoints.
     """
     data = read_training_data(params, manifest)
-    base = load_trainable_base(params)
+    base = load_trainable_base(params, processes)
+    objective = OBJECTIVES["cross_entropy"]
+    if not processes.first:
+        train_from(build_trainer(params, data, base, run, objective), checkpoint)
+        return
     preview = Preview(
         data.builder,
         data.dev["fname"].tolist(),
@@ -60,7 +67,6 @@ def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path 
     )
     remove(paths.SPEED)
     with replacing(paths.TRAINING_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
-        objective = OBJECTIVES["cross_entropy"]
         callbacks = [TrackWithLive(live)]
         trainer = build_trainer(params, data, base, run, objective, preview=preview, callbacks=callbacks)
         train_from(trainer, checkpoint)
@@ -68,7 +74,7 @@ def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path 
         live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
         live.log_metric("rows", len(data.rows), plot=False)
         preview.copy_to(logs / "previews")
-        write_json(logs / "machine.json", describe_machine())
+        write_json(logs / "machine.json", describe_machine(processes.count))
     write_adapter(paths.ADAPTER, trainer, data, params, manifest, best_on_dev(trainer, data))
     if base.speed.steps:
         report = base.speed.report()
@@ -82,13 +88,15 @@ def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path 
 
 def main() -> None:
     params = load_params()
-    refuse_what_cannot_run(params)
-    manifest = read_json(paths.MANIFEST)
-    inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
-    run = run_folder(params.model_dump(include=SECTIONS), inputs)
-    with resuming(run) as checkpoint:
-        train(params, manifest, run, checkpoint)
-    remove_unused(run)  # one that waits for it finds the last checkpoint, and has nothing left to train
+    with together(params.train, "stages.train") as processes:
+        refuse_what_cannot_run(params)
+        params = with_lanes(params, processes)
+        inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
+        run = run_folder(decisive(params), inputs)
+        with resuming(run, processes) as checkpoint:
+            train(params, read_json(paths.MANIFEST), run, checkpoint, processes)
+        if processes.first:
+            remove_unused(run)  # one that waits for it finds the last checkpoint, and has nothing left to train
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ QUIET = {
     **dict.fromkeys(("httpx", "httpx2", "httpcore", "httpcore2", "openai"), logging.WARNING),  # each request
     "bitsandbytes.backends.cpu.ops": logging.ERROR,  # CPUs with AVX-512 BF16: no package `kernels`, which we never use
     "transformers.integrations.bitsandbytes": logging.ERROR,  # which dtype weights are dequantized to
+    "transformers.training_args": logging.ERROR,  # of several processes each trains as if it were alone
     "transformers.trainer_utils": logging.ERROR,  # checkpoints are ordered by their numbers, which is as good
 }
 """Loggers that tell of what their user can do nothing about, and the level from which on they are heard."""

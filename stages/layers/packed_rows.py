@@ -115,10 +115,23 @@ def split(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches[fits].append(row)
             filled[fits] += lengths[row]
-    even: list[list[int]] = [[] for _ in batches]
-    loads = [0] * len(batches)
-    for row in rows:
+    even = deal(lengths, len(batches))
+    return even if all(sum(lengths[row] for row in batch) <= budget for batch in even) else batches
+
+
+def deal(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Divide rows into `count` parts of about as many tokens: from the longest on, each goes to the lightest part.
+
+    Returns:
+        For each part, the positions of its rows.
+
+    >>> deal([300, 500, 200, 900], 2)
+    [[3], [1, 0, 2]]
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         lightest = loads.index(min(loads))
-        even[lightest].append(row)
+        parts[lightest].append(row)
         loads[lightest] += lengths[row]
-    return even if max(loads, default=0) <= budget else batches
+    return parts

@@ -59,7 +59,7 @@ def load_base(manifest: Path, quantization: Quantization) -> PreTrainedModel:
             quantization_config=None if as_stored else quantizer(quantization).config(quantization, dtype),
             attn_implementation=family_of(config).attention,
             use_safetensors=True,
-            device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+            device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
             output_loading_info=True,
         )
     if loaded["missing_keys"]:

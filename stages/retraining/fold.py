@@ -23,9 +23,9 @@ from stages.training.checkpoints import resuming, run_folder
 from stages.training.data import training_data
 from stages.training.objectives import OBJECTIVES
 from stages.training.session import (
-    SECTIONS,
     best_on_dev,
     build_trainer,
+    decisive,
     load_trainable_base,
     refuse_what_cannot_run,
     train_from,
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 def fold_folder(params: Params, number: int) -> Path:
     """Where a fold is trained, and its adapter waits for the others."""
     settings = {
-        **params.model_dump(include=SECTIONS),
+        **decisive(params),
         "fold": [number, params.folds.n, params.check.near_duplicate_threshold],
     }
     return run_folder(settings, [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("folds")])

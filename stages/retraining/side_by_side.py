@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from stages.core.errors import UserError
 def run_side_by_side(
     commands: Mapping[str, Sequence[str]], devices: Sequence[str], log: Callable[[str], Path], label: str
 ) -> None:
-    """Run each command, one at a time on a device; where one fails, or this process ends, the others end too.
+    """Run each command, one at a time on a device; where one fails, the others end too.
+
+    Standard input of each is a pipe that this process holds: with `end_with_parent` they end whenever it does.
 
     Args:
         commands: by name.
@@ -54,16 +55,6 @@ def run_side_by_side(
                     where = f"; {log(name)} says why" if together else ""
                     raise UserError(f"{name}: ended with exit code {code}{where}; what is done is kept for a new run")
                 bar.update()
-
-
-def end_with_parent() -> None:
-    """End this process, which `run_side_by_side` started, with that which started it, however that ends."""
-
-    def wait() -> None:
-        os.read(0, 1)  # which returns when the other end of the pipe is closed; sys.stdin would stay locked at the end
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _start(command: Sequence[str], device: str, output: Path | None) -> subprocess.Popen[bytes]:

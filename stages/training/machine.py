@@ -21,18 +21,23 @@ _FEATURES = {
 """The instructions that matrix products are chosen by, as Linux names them, the x86 ones and then ARM's."""
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine(processes: int = 1) -> dict[str, Any]:
     """The GPU and the version of torch; on a CPU its kind, the threads that share a sum, and the version.
+
+    Args:
+        processes: that trained together; said where there were several.
 
     Nothing in it differs between two machines of a kind, such as a name of its own.
     """
+    together = {"processes": processes} if processes > 1 else {}
     if torch.cuda.is_available():
-        return {"processor": torch.cuda.get_device_name(), "torch": torch.__version__}
+        return {"processor": torch.cuda.get_device_name(), **together, "torch": torch.__version__}
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         cpuinfo = ""
-    return {"processor": processor(cpuinfo), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    threads = torch.get_num_threads()
+    return {"processor": processor(cpuinfo), **together, "threads": threads, "torch": torch.__version__}
 
 
 def processor(cpuinfo: str) -> str:

@@ -27,26 +27,29 @@ from transformers import (
 
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.files import replacing, write_text
+from stages.core.files import read_json, replacing, write_text
 from stages.core.params import Params
-from stages.layers.packed_rows import TrainingRow
+from stages.layers.packed_rows import TrainingRow, deal
 from stages.models.adapter_files import save_adapter
+from stages.models.download import locate
 from stages.models.load import has_fp8, load_base
 from stages.models.model_card import Training, model_card
 from stages.models.quantizers import quantizes
 from stages.training.checkpoints import MarkComplete, is_last
 from stages.training.data import TrainingData, typical_rows, typical_steps
+from stages.training.gradients import count_lanes
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import budget, count_layers, dequantize_base, make_plan
 from stages.training.objectives import TrainingObjective
+from stages.training.processes import ALONE, Processes
 from stages.training.schedule import ending_at, expected_seconds, make_schedule
 from stages.training.tracking import SpeedBar, Speedometer, peak_memory
-from stages.training.trainer import SummaryTrainer, as_dataset
+from stages.training.trainer import SummaryTrainer, as_dataset, random_state_kept
 from stages.training.trl_settings import lora_config, sft_config
 
 SECTIONS = {"seed", "quantization", "prompt", "lora", "train"}
 """What a training reads of params.yaml."""
-WITHOUT_EFFECT = {"train": {"preview_samples", "preview_max_new_tokens", "save_total_limit"}}
+WITHOUT_EFFECT = {"train": {"gpus", "preview_samples", "preview_max_new_tokens", "save_total_limit"}}
 """Of these the ones that leave the adapter as it is; what reads it need not run again for them."""
 
 logger = logging.getLogger(__name__)
@@ -57,9 +60,10 @@ class Base:
     """The frozen base model, ready to get an adapter.
 
     Attributes:
-        memory: bytes that training may take; inf on a CPU.
+        memory: bytes that each process may take; inf on a CPU.
         dequantized: whether the 4-bit weights are held in the compute dtype.
-        rate: matrix products that this machine computes, in FLOP/s.
+        rate: matrix products that all processes compute, in FLOP/s.
+        processes: those that train together, each with a base of its own.
     """
 
     model: PreTrainedModel
@@ -67,6 +71,7 @@ class Base:
     dequantized: bool
     rate: float
     speed: Speedometer
+    processes: Processes
 
 
 class Previews(Protocol):
@@ -91,12 +96,28 @@ def refuse_what_cannot_run(params: Params) -> None:
         )
 
 
-def load_trainable_base(params: Params) -> Base:
-    """The base model of models/base.json, its weights dequantized where memory allows."""
+def with_lanes(params: Params, processes: Processes) -> Params:
+    """The same with the number of gradient lanes that `auto` stands for: what decides the adapter.
+
+    Raises:
+        UserError: the processes cannot share them.
+    """
+    lanes = count_lanes(params.train.gradient_lanes, processes.count)
+    return params.model_copy(update={"train": params.train.model_copy(update={"gradient_lanes": lanes})})
+
+
+def decisive(params: Params) -> dict[str, Any]:
+    """The parameters that a training interrupted under them goes on by; it may go on with another number of GPUs."""
+    return params.model_dump(include=SECTIONS, exclude={"train": {"gpus"}})
+
+
+def load_trainable_base(params: Params, processes: Processes = ALONE) -> Base:
+    """The base model of models/base.json, its weights dequantized where the memory of every process allows."""
+    processes.one_a_host_first(lambda: locate(read_json(paths.MANIFEST)))
     model = load_base(paths.MANIFEST, params.quantization)
-    rate = matrix_rate(model.device.type, model.dtype)
+    rate = processes.count * matrix_rate(model.device.type, model.dtype)
     weights = model.num_parameters()
-    memory = budget(params.train.memory)
+    memory = processes.least(budget(params.train.memory))
     dequantized = (
         quantizes(params.quantization)
         and params.quantization.compute != "fp8"  # which makes its own of the quantized weights
@@ -104,7 +125,7 @@ def load_trainable_base(params: Params) -> Base:
     )
     if dequantized:
         model = model.dequantize()
-    return Base(model, memory, dequantized, rate, Speedometer(weights, rate))
+    return Base(model, memory, dequantized, rate, Speedometer(weights, rate), processes)
 
 
 def build_trainer(
@@ -125,7 +146,12 @@ def build_trainer(
         objective: what it makes small; the data's rows are of its kind.
         preview: of each evaluation.
         share: of the schedule's steps, after which a training without dev rows ends.
+
+    Raises:
+        UserError: the model's layers, or its processes, cannot be trained as params.yaml says.
     """
+    processes = base.processes
+    lanes = count_lanes(params.train.gradient_lanes, processes.count)
     schedule = make_schedule(len(data.rows), params.train)
     measured = bool(data.dev_rows)
     if not measured:
@@ -137,23 +163,29 @@ def build_trainer(
         eval_dataset=as_dataset(data.dev_rows) if measured else None,
         processing_class=data.builder.tokenizer,
         peft_config=lora_config(params, base.model),
-        callbacks=[MarkComplete(), base.speed, *callbacks],
+        callbacks=[MarkComplete(), base.speed, *callbacks] if processes.first else [],
         objective=objective,
         preview=lambda step: preview.run(trainer.model, step) if preview else {},
         lora_plus_ratio=params.lora.plus_ratio,
         fp8=params.quantization.compute == "fp8",
+        lanes=lanes,
+        processes=processes,
     )
-    if trainer.pop_callback(ProgressCallback):
+    if trainer.pop_callback(ProgressCallback) and processes.first:
         trainer.add_callback(SpeedBar(base.speed))
-    plan = make_plan(
+    steps = typical_steps(data.rows, params.train.batch_size)
+    planned = make_plan(
         trainer.base,
         trainer.probe,
         micro_batch_tokens=params.train.max_tokens_per_batch,
         recomputed_layers=params.train.checkpointed_layers,
         memory=base.memory,
-        steps=typical_steps(data.rows, params.train.batch_size),
+        steps=[[step[row] for row in lane] for step in steps for lane in deal(step, lanes)],
         longest=data.longest,
     )
+    plan = processes.from_first(lambda: planned)
+    if processes.count > 1:
+        logger.info("Processes: %d, which share %d gradient lanes", processes.count, lanes)
     logger.info("%s", plan.describe(count_layers(trainer.base), base.dequantized))
     trainer.use(plan)
     if schedule.patience:
@@ -161,7 +193,7 @@ def build_trainer(
     if schedule.last is not None:
         trainer.add_callback(StopAt(schedule.last))
     tokens, dev_tokens = (sum(map(len, rows)) for rows in (data.rows, data.dev_rows))
-    rows = typical_rows(data.rows, schedule.batch_size, plan.micro_batch_tokens)
+    rows = typical_rows(data.rows, schedule.batch_size, lanes * plan.micro_batch_tokens)
     speed, previewing, memory = measure(trainer, rows, preview if measured else None)
     seconds = expected_seconds(schedule, tokens, dev_tokens, speed, previewing)
     logger.info("%s", schedule.describe(seconds, memory))
@@ -185,7 +217,7 @@ def measure(trainer: SummaryTrainer, rows: Sequence[TrainingRow], preview: Previ
     Returns:
         Tokens of a training step a second, the seconds of previews, and the bytes in use meanwhile.
     """
-    with torch.random.fork_rng():
+    with random_state_kept():
         trainer.rehearse(rows)  # once for what is allocated or compiled at the first time
         began = time.perf_counter()
         trainer.rehearse(rows)

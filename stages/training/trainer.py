@@ -6,8 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft.optimizers import create_loraplus_optimizer
@@ -19,11 +21,13 @@ from trl import SFTTrainer
 from stages.core.errors import UserError
 from stages.layers.fused_layer import can_fuse, fuse, refresh
 from stages.layers.packed_attention import PACKED, use_attention
-from stages.layers.packed_rows import Packed, split
+from stages.layers.packed_rows import Packed, deal, split
 from stages.models.families import family_of, fused_families, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
+from stages.training.gradients import Gradients
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
 from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
+from stages.training.processes import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,9 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
     what the loss of packed rows is. `preview(step)` generates summaries of fixed dev samples at each evaluation and
     returns their scores, to be logged with the loss.
 
+    Each of several processes gets all rows, and computes its share of the `lanes` that those of a step are dealt to.
+    What follows is the same in all of them; the first alone writes checkpoints and runs `preview`.
+
     Raises:
         UserError: `fp8` is asked for and the model's layers cannot be fused, at the first evaluation the loss is no
             number, or memory ran out twice.
@@ -53,6 +60,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         objective: TrainingObjective = CROSS_ENTROPY,
         lora_plus_ratio: float = 1.0,
         fp8: bool = False,
+        lanes: int = 1,
+        processes: Processes = ALONE,
         **kwargs: Any,
     ) -> None:
         # The rows of a step as they are: how they fall into micro-batches is up to the plan.
@@ -79,6 +88,9 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self._preview = preview
         self._lora_plus_ratio = lora_plus_ratio
         self._stepped_down = False
+        self.lanes = lanes
+        self.processes = processes
+        self.gradients = Gradients(trainable(self.model), processes, exact=self.base.device.type == "cpu")
 
     def use(self, plan: MemoryPlan) -> None:
         """Follow a plan from now on."""
@@ -86,11 +98,15 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         set_recomputed(self.base, plan.recomputed_layers)
 
     def probe(self, tokens: int) -> None:
-        """Forward and backward on one row of that many tokens; nothing is learned."""
-        self.rehearse([self.objective.example(tokens)])
+        """Forward and backward of this process on one row of that many tokens; nothing is learned."""
+        self.model.train()
+        refresh(self.base)
+        row = self.objective.example(tokens)
+        self._run([row], self.objective.terms(row))
+        self.model.zero_grad(set_to_none=True)
 
     def rehearse(self, rows: Sequence[Any]) -> None:
-        """Forward and backward of a step on these rows; nothing is learned."""
+        """Forward and backward of a step on these rows, in all processes; nothing is learned."""
         self.model.train()
         self._backward(rows, self.plan)
         self.model.zero_grad(set_to_none=True)
@@ -104,7 +120,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         try:
             loss = self._backward(rows, self.plan)
         except torch.OutOfMemoryError:
-            if self._stepped_down:
+            if self._stepped_down or self.gradients.on_their_way:
                 raise UserError(
                     f"params.yaml: train.max_tokens_per_batch = {self.plan.micro_batch_tokens}: out of GPU memory with "
                     "all layers recomputed; lower train.memory, prompt.max_tokens or lora.r"
@@ -124,17 +140,40 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
     def _backward(self, rows: Sequence[Any], plan: MemoryPlan) -> Tensor:
         refresh(self.base)
         terms = sum(map(self.objective.terms, rows))
-        loss = torch.zeros((), device=self.base.device)
-        for batch in self._micro_batches(rows, plan):
-            part = self._terms_of([rows[row] for row in batch]).sum() / terms
-            self.accelerator.backward(part)
-            loss += part.detach()
-        return loss
+        return self.gradients.add_up(
+            [
+                [
+                    partial(self._run, [rows[row] for row in batch], terms, self._seed(lane, number))
+                    for number, batch in enumerate(batches)
+                ]
+                for lane, batches in enumerate(self._micro_batches(rows, plan))
+            ]
+        )
 
-    def _micro_batches(self, rows: Sequence[Any], plan: MemoryPlan) -> list[list[int]]:
+    def _run(self, rows: Sequence[Any], terms: int, seed: int | None = None) -> Tensor:
+        """Forward and backward on a micro-batch of a step with so many terms; its part of the loss."""
+        with _drawing_from(seed):
+            part = self._terms_of(rows).sum() / terms
+            self.accelerator.backward(part)
+        return part.detach()
+
+    def _seed(self, lane: int, number: int) -> int | None:
+        """What a micro-batch draws its dropout from, whichever process it is in; with one lane, from what is left."""
+        if self.lanes == 1:
+            return None
+        sequence = np.random.SeedSequence([self.args.seed, self.state.global_step, lane, number])
+        return int(sequence.generate_state(1, np.uint64)[0])
+
+    def _micro_batches(self, rows: Sequence[Any], plan: MemoryPlan) -> list[list[list[int]]]:
+        """For each lane its micro-batches, as positions of rows."""
+        lengths = [len(row) for row in rows]
+        lanes = [sorted(lane) for lane in deal(lengths, self.lanes)]
         if not self.packs:
-            return [[row] for row in range(len(rows))]
-        return split([len(row) for row in rows], plan.micro_batch_tokens)
+            return [[[row] for row in lane] for lane in lanes]
+        return [
+            [[lane[row] for row in batch] for batch in split([lengths[row] for row in lane], plan.micro_batch_tokens)]
+            for lane in lanes
+        ]
 
     def _terms_of(self, rows: Sequence[Any]) -> Tensor:
         return self.objective.losses(self.objective.pack(rows, self.base.device), self.losses)
@@ -164,11 +203,13 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         rows = [row for batch in dataloader for row in batch["rows"]]
         means = torch.zeros(len(rows))
         with torch.no_grad():
-            for batch in self._micro_batches(rows, self.plan):
+            lanes = self._micro_batches(rows, self.plan)
+            for batch in (batch for lane in lanes[self.processes.share(self.lanes)] for batch in lane):
                 losses = self._terms_of([rows[row] for row in batch]).float()
                 counts = torch.tensor([self.objective.terms(rows[row]) for row in batch], device=losses.device)
                 owners = torch.arange(len(batch), device=losses.device).repeat_interleave(counts)
                 means[batch] = (losses.new_zeros(len(batch)).index_add(0, owners, losses) / counts).cpu()
+        self.processes.add(means)
         metrics = {f"{metric_key_prefix}_loss": means.mean().item()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
 
@@ -181,7 +222,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
                 f"{self.state.global_step}, the loss is no number; lower it"
             )
         with self.generating():
-            scores = {f"eval_{name}": score for name, score in self._preview(self.state.global_step).items()}
+            previewed = self.processes.from_first(lambda: self._preview(self.state.global_step))
+        scores = {f"eval_{name}": score for name, score in previewed.items()}
         if scores:
             self.log(dict(scores))
         return metrics | scores
@@ -209,12 +251,39 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.optimizer = optimizer
         return optimizer
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """What the first process saves serves all, as their random states are the same."""
+        if self.processes.first:
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        """For the first process, which writes the adapter."""
+        if self.processes.first:
+            super()._load_best_model()
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted; see the tokens a second."""
         return 0
 
     def _send_telemetry(self) -> None:
         """TRL would tell the Hub of each training; nothing leaves this machine unasked."""
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Let what is drawn inside leave no trace."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        yield
+
+
+@contextmanager
+def _drawing_from(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with random_state_kept():
+        torch.manual_seed(seed)
+        yield
 
 
 def _only_row(packed: Packed) -> dict[str, Tensor | int]:

@@ -41,6 +41,7 @@ def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype, *
         measured: each checkpoint is evaluated on dev, and the best of them is the result; else the last is.
     """
     train = params.train
+    device = torch.cuda.current_device() if torch.cuda.is_available() else None
     config = SFTConfig(
         output_dir=str(run),
         seed=params.seed,
@@ -78,7 +79,11 @@ def sft_config(params: Params, run: Path, eval_steps: int, dtype: torch.dtype, *
         dataloader_pin_memory=False,
         router_aux_loss_coef=0.0,  # routers are frozen, and the loss is that of the summaries
         report_to="none",
+        disable_tqdm=False,  # else its logger's level, see QUIET, would say so
     )
-    # Of several visible GPUs a training takes the first; transformers would copy the model to all of them.
+    # A process trains on the GPU that is its own; transformers would take the first, and copy the model to all others.
     config._n_gpu = min(config.n_gpu, 1)
+    if device is not None:
+        torch.cuda.set_device(device)
+        config.__dict__["_setup_devices"] = torch.device("cuda", device)
     return config

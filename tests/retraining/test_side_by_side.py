@@ -75,7 +75,7 @@ def test_where_one_fails_the_others_end(folder: Path) -> None:
 
 def test_they_end_with_what_started_them_however_that_ends(folder: Path) -> None:
     child = (
-        "import os, time\nfrom pathlib import Path\nfrom stages.retraining.side_by_side import end_with_parent\n"
+        "import os, time\nfrom pathlib import Path\nfrom stages.core.child_process import end_with_parent\n"
         "end_with_parent()\nPath('pid.part').write_text(str(os.getpid()))\nPath('pid.part').rename('pid')\n"
         "time.sleep(600)"
     )
@@ -102,7 +102,7 @@ def test_they_end_with_what_started_them_however_that_ends(folder: Path) -> None
 
 
 def test_one_that_ends_by_itself_ends_well() -> None:
-    child = "from stages.retraining.side_by_side import end_with_parent\nend_with_parent()"
+    child = "from stages.core.child_process import end_with_parent\nend_with_parent()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, env=environment)
     assert process.wait(60) == 0
