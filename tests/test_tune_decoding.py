@@ -273,6 +273,7 @@ def test_candidates_of_several_adapters_and_instructions_are_weighed(trained: No
             "tune_rerank": True, "ensemble": ["folds"], "prompts": ["요약:"], "samples": 3, "temperature": 2.0,
             "min_hangul": 0.0,
         },
+        folds={"n": 2},
     )  # fmt: skip
     params = load_params()
     agreed = params.decoding.model_copy(update={"rerank": "mbr"})
