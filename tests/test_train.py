@@ -32,6 +32,7 @@ from stages.serving.summarize import summarize
 from stages.training import session
 from stages.training.checkpoints import run_folder
 from stages.training.data import prompt_settings, read_training_data, without_examples
+from stages.training.processes import ALONE
 from stages.training.schedule import duration
 from stages.training.tracking import Speedometer
 from tests.tiny_project import ROOT, configure, copy_of_the_code, end, kill, start_stage
@@ -265,9 +266,8 @@ def test_of_two_processes_with_one_training_the_second_finds_it_done(
 ) -> None:
     configure(lora={"dropout": 0.2})
     whole = uninterrupted("dropout")
-    params = load_params()
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]
-    run = run_folder(params.model_dump(include=session.SECTIONS), inputs)
+    run = run_folder(session.decisive(session.with_lanes(load_params(), ALONE)), inputs)
     with in_use(run):  # as the second does while it waits
         train.main()
     remove(paths.ADAPTER)
