@@ -124,21 +124,21 @@ class Processes:
 ALONE = Processes()
 
 
-def processes_for(setting: int | str, visible: int) -> int:
-    """How many processes train on one host.
+def processes_for(train: Train, visible: int) -> int:
+    """How many processes train on one host: one for each GPU of `train.gpus`; of auto, none without a row in a step.
 
     Args:
-        setting: `train.gpus`: auto, all that are visible, or their number.
+        train: the section of params.yaml.
         visible: GPUs; on a CPU, 0.
 
     Raises:
         UserError: there are not so many.
     """
-    if isinstance(setting, str):
-        return max(1, visible)
-    if setting > max(1, visible):
-        raise UserError(f"params.yaml: train.gpus = {setting}: {visible} GPUs are visible; lower it, or set auto")
-    return setting
+    if isinstance(train.gpus, str):
+        return max(1, min(visible, train.batch_size))
+    if train.gpus > max(1, visible):
+        raise UserError(f"params.yaml: train.gpus = {train.gpus}: {visible} GPUs are visible; lower it, or set auto")
+    return train.gpus
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def together(train: Train, stage: str) -> Iterator[Processes]:
             print(f"error: another process of this training does not answer: {end.reason}", file=sys.stderr)
             raise
         return
-    count = processes_for(train.gpus, torch.cuda.device_count())
+    count = processes_for(train, torch.cuda.device_count())
     if count == 1:
         yield ALONE
         return
@@ -184,6 +184,9 @@ def _joined() -> Iterator[Processes]:
     device = torch.device("cuda", local_rank) if gpus else None
     if device:
         torch.cuda.set_device(device)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(
+            device
+        )  # else it takes a 4-bit base on another than the first amiss
     if count == 1:
         yield ALONE
         return
@@ -211,7 +214,7 @@ def _listening() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what torch.distributed raises is of this kind
-        raise PeerEnded(str(error).splitlines()[0]) from None
+        raise PeerEnded(str(error).splitlines()[0].split(". ")[0]) from None
 
 
 @contextmanager
