@@ -186,7 +186,7 @@ def _joined() -> Iterator[Processes]:
         torch.cuda.set_device(device)
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(
             device
-        )  # else it takes a 4-bit base on another than the first amiss
+        )  # it refuses a 4-bit base elsewhere
     if count == 1:
         yield ALONE
         return
