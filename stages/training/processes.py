@@ -49,6 +49,8 @@ LONGEST_WAIT = timedelta(days=1)
 """For one another: a preview or a download of the first takes its time, and a process that dies is noticed at once."""
 PATIENCE = 30.0
 """Seconds in which a process whose end was noticed is gone, and in which one whose GPU waits for it should notice."""
+PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""The environment variables by which torchrun tells a process its place."""
 STARTED = "TRAINING_STARTED_BY_FIRST"
 """The environment variable of a process that the first started."""
 
@@ -152,7 +154,7 @@ def together(train: Train, stage: str) -> Iterator[Processes]:
     Raises:
         UserError: not so many GPUs are visible, or another process ended, with its error.
     """
-    if "RANK" in os.environ:
+    if os.environ.keys() >= set(PLACE):
         try:
             with _joined() as processes:
                 yield processes
@@ -173,7 +175,7 @@ def _joined() -> Iterator[Processes]:
     """Take the place that the environment names, as torchrun sets it."""
     # Without them accelerate and transformers take a training for one that is alone, and neither divide its rows nor
     # copy its model.
-    rank, count, local_rank = (int(os.environ.pop(name)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, count, local_rank = (int(os.environ.pop(name)) for name in PLACE)
     if os.environ.pop(STARTED, None):
         end_with_parent()
     if rank:
