@@ -186,9 +186,7 @@ def _joined() -> Iterator[Processes]:
     device = torch.device("cuda", local_rank) if gpus else None
     if device:
         torch.cuda.set_device(device)
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(
-            device
-        )  # it refuses a 4-bit base elsewhere
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)  # it refuses a 4-bit base elsewhere
     if count == 1:
         yield ALONE
         return
