@@ -5,7 +5,7 @@
 A base model of a real shape with random weights, rows as long as the competition's dialogues, 32 of them in a step.
 Useful tokens a second (no padding) are those of all GPUs together, by the steps after the warm-up. TRL shares rows by
 accelerate's DDP, with 4-bit weights and its own gradient checkpointing. The losses of 50 steps are those of the shape
-cut to 8 layers: twice on one GPU, and on all. Each arm is a `torchrun` of its own.
+cut to 4 layers: twice on one GPU, and on all. Each arm is a `torchrun` of its own.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
 
 BATCH = 32
-WARM_UP = 2
-KINDS = {"ours": 4, "trl": 2, "losses": 50 - WARM_UP}
-"""Steps after the warm-up."""
+KINDS = {"ours": (2, 4), "losses": (2, 48), "trl": (1, 2)}
+"""Steps of the warm-up, and after it."""
+LAYERS = 4
+"""Of the model whose losses are compared."""
 PER_DEVICE = 8
 """Rows that TRL takes at once."""
 RESULT = "result: "
@@ -125,9 +126,10 @@ def plain(config: PreTrainedConfig, rows: list[TrainingRow], gpus: int, output: 
 
 def train(kind: str, shape: str) -> None:
     """What one process of an arm does; the first prints what was measured."""
-    config, steps = deepcopy(SHAPES[shape]), WARM_UP + KINDS[kind]
+    config, (warm_up, timed) = deepcopy(SHAPES[shape]), KINDS[kind]
+    steps = warm_up + timed
     if kind == "losses":
-        config.num_hidden_layers = 8
+        config.num_hidden_layers = LAYERS
     # Each row twice, so that there is something to learn.
     rows = 2 * dialogue_rows(steps * BATCH // 2, config.vocab_size, random.Random(0))
     values = load_params()
@@ -139,9 +141,9 @@ def train(kind: str, shape: str) -> None:
     def run(trainer: SFTTrainer) -> None:
         trainer.add_callback(times)
         trainer.train()
-        tokens = sum(map(len, rows)) / steps * (steps - WARM_UP)
+        tokens = sum(map(len, rows)) / steps * timed
         result = {
-            "tokens/s": round(tokens / (times.ends[-1] - times.ends[WARM_UP - 1])),
+            "tokens/s": round(tokens / (times.ends[-1] - times.ends[warm_up - 1])),
             "peak GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1),
             "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         }

@@ -76,12 +76,16 @@ class Started:
         return (self.folder / f"{rank}.log").read_text(encoding="utf-8")
 
 
-def start(count: int, fails: tuple[int, int] | None = None) -> Started:
+def start(count: int, *, fails: tuple[int, int] | None = None, other_host: Path | None = None) -> Started:
     """Train in the working folder.
 
     Args:
         fails: a rank, and the step after which it meets a mistake of its user.
+        other_host: a folder in which the second half of the processes works, as on a host of its own.
     """
+    here = Path.cwd()
+    folders = [here, other_host] if other_host else [here]
+    on_a_host = count // len(folders)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -89,11 +93,11 @@ def start(count: int, fails: tuple[int, int] | None = None) -> Started:
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = []
     for rank in range(count):
-        place = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        place = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank % on_a_host)}
         fails_at = fails[1] if fails and fails[0] == rank else None
-        processes.append(context.Process(target=process, args=(Path.cwd(), place, fails_at)))
+        processes.append(context.Process(target=process, args=(folders[rank // on_a_host], place, fails_at)))
         processes[-1].start()
-    return Started(Path.cwd(), list(processes))
+    return Started(here, list(processes))
 
 
 def without_machine() -> dict[str, bytes]:
@@ -134,16 +138,19 @@ def test_killed_it_goes_on_with_another_number_of_processes(
         time.sleep(0.01)
     started.processes[1].kill()
     assert started.end() == [PeerEnded.CODE, -9]
-    assert started.said(0).splitlines()[-1].startswith("error: another process of this training does not answer: ")
+    line = "error: another process of this training does not answer: "
+    assert started.said(0).splitlines()[-1].startswith(line)
     assert "Traceback" not in started.said(0)
     assert not paths.ADAPTER.exists()
 
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    # Alone, and with four processes on two hosts, of which one lacks the checkpoint.
+    elsewhere, other_host = (tmp_path_factory.mktemp(name) for name in ("elsewhere", "other_host"))
     shutil.copytree(project, elsewhere, dirs_exist_ok=True)
+    shutil.copytree(project, other_host, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKPOINTS.name))
     train.main()
     assert without_machine() == whole
     monkeypatch.chdir(elsewhere)
-    started = start(4)
+    started = start(4, other_host=other_host)
     assert started.end() == [0] * 4, started.said(0)
     assert "Going on from checkpoint-" in started.said(0)
     assert without_machine() == whole

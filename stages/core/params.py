@@ -330,7 +330,7 @@ class Train(Section):
     neftune_noise_alpha: Annotated[float, Field(ge=0, le=100)]
     """Noise on the embeddings while training (https://arxiv.org/abs/2310.05914); 0 for none."""
     gpus: Annotated[Literal["auto"] | Positive, Field(description="auto, or an integer of at least 1")]
-    """GPUs that share the rows of a step, with a process each; auto: all that are visible."""
+    """GPUs that share the rows of a step, with a process each; auto: all that are visible, up to `batch_size`."""
     gradient_lanes: Annotated[Literal["auto"] | Positive, Field(description="auto, or an integer of at least 1")]
     """Parts that the rows of a step are dealt to, and their gradients added in; processes share them, and a CPU's
     adapter is the same with any number of processes; auto: one a process."""

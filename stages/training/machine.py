@@ -24,10 +24,10 @@ _FEATURES = {
 def describe_machine(processes: int = 1) -> dict[str, Any]:
     """The GPU and the version of torch; on a CPU its kind, the threads that share a sum, and the version.
 
+    Nothing in it differs between two machines of a kind, such as a name of its own.
+
     Args:
         processes: that trained together; said where there were several.
-
-    Nothing in it differs between two machines of a kind, such as a name of its own.
     """
     together = {"processes": processes} if processes > 1 else {}
     if torch.cuda.is_available():

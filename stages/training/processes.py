@@ -49,6 +49,8 @@ LONGEST_WAIT = timedelta(days=1)
 """For one another: a preview or a download of the first takes its time, and a process that dies is noticed at once."""
 PATIENCE = 30.0
 """Seconds in which a process whose end was noticed is gone, and in which one whose GPU waits for it should notice."""
+PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""The environment variables by which torchrun tells a process its place."""
 STARTED = "TRAINING_STARTED_BY_FIRST"
 """The environment variable of a process that the first started."""
 
@@ -124,21 +126,21 @@ class Processes:
 ALONE = Processes()
 
 
-def processes_for(setting: int | str, visible: int) -> int:
-    """How many processes train on one host.
+def processes_for(train: Train, visible: int) -> int:
+    """How many processes train on one host: one for each GPU of `train.gpus`; of auto, none without a row in a step.
 
     Args:
-        setting: `train.gpus`: auto, all that are visible, or their number.
+        train: the section of params.yaml.
         visible: GPUs; on a CPU, 0.
 
     Raises:
         UserError: there are not so many.
     """
-    if isinstance(setting, str):
-        return max(1, visible)
-    if setting > max(1, visible):
-        raise UserError(f"params.yaml: train.gpus = {setting}: {visible} GPUs are visible; lower it, or set auto")
-    return setting
+    if isinstance(train.gpus, str):
+        return max(1, min(visible, train.batch_size))
+    if train.gpus > max(1, visible):
+        raise UserError(f"params.yaml: train.gpus = {train.gpus}: {visible} GPUs are visible; lower it, or set auto")
+    return train.gpus
 
 
 @contextmanager
@@ -152,7 +154,7 @@ def together(train: Train, stage: str) -> Iterator[Processes]:
     Raises:
         UserError: not so many GPUs are visible, or another process ended, with its error.
     """
-    if "RANK" in os.environ:
+    if os.environ.keys() >= set(PLACE):
         try:
             with _joined() as processes:
                 yield processes
@@ -160,7 +162,7 @@ def together(train: Train, stage: str) -> Iterator[Processes]:
             print(f"error: another process of this training does not answer: {end.reason}", file=sys.stderr)
             raise
         return
-    count = processes_for(train.gpus, torch.cuda.device_count())
+    count = processes_for(train, torch.cuda.device_count())
     if count == 1:
         yield ALONE
         return
@@ -173,7 +175,7 @@ def _joined() -> Iterator[Processes]:
     """Take the place that the environment names, as torchrun sets it."""
     # Without them accelerate and transformers take a training for one that is alone, and neither divide its rows nor
     # copy its model.
-    rank, count, local_rank = (int(os.environ.pop(name)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, count, local_rank = (int(os.environ.pop(name)) for name in PLACE)
     if os.environ.pop(STARTED, None):
         end_with_parent()
     if rank:
@@ -184,6 +186,7 @@ def _joined() -> Iterator[Processes]:
     device = torch.device("cuda", local_rank) if gpus else None
     if device:
         torch.cuda.set_device(device)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)  # it refuses a 4-bit base elsewhere
     if count == 1:
         yield ALONE
         return
@@ -211,7 +214,7 @@ def _listening() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what torch.distributed raises is of this kind
-        raise PeerEnded(str(error).splitlines()[0]) from None
+        raise PeerEnded(str(error).splitlines()[0].split(". ")[0]) from None
 
 
 @contextmanager

@@ -235,7 +235,12 @@ def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:
         # What is left to do is to load the best weights.
         trainer.args.num_train_epochs = 0
     with logging_redirect_tqdm():  # what is logged goes above the bar, not into it
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except BaseException:
+            if bar := trainer.pop_callback(SpeedBar):
+                bar.close()
+            raise
 
 
 def write_adapter(

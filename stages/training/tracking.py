@@ -149,6 +149,11 @@ class SpeedBar(ProgressCallback):  # type: ignore[misc]
         )
         self.current_step = state.global_step
 
+    def close(self) -> None:
+        """Let what is said next begin a line of its own."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+
     def on_log(
         self,
         args: TrainingArguments,

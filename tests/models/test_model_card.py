@@ -73,7 +73,10 @@ def test_the_card_of_a_training(tiny_project: Path, capsys: pytest.CaptureFixtur
 
     params = load_params()
     shown = YAML(typ="safe", pure=True).load(blocks["yaml"])
-    for silent in ("preview_samples", "preview_max_new_tokens", "save_total_limit"):
+    # What auto stood for decides the adapter.
+    assert (shown["train"]["gradient_lanes"], params.train.gradient_lanes) == (1, "auto")
+    shown["train"]["gradient_lanes"] = "auto"
+    for silent in ("gpus", "preview_samples", "preview_max_new_tokens", "save_total_limit"):
         assert silent not in shown["train"]
         shown["train"][silent] = getattr(params.train, silent)
     assert Params.model_validate(params.model_dump() | shown) == params

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import UserError
+from stages.core.params import load_params
 from stages.training.processes import processes_for
 from tests.tiny_project import ROOT
 
@@ -22,7 +23,7 @@ from stages.core.params import load_params
 from stages.training import processes
 from stages.training.gradients import Gradients
 
-processes.processes_for = lambda setting, visible: 2  # as if there were two GPUs; on a CPU none has one of its own
+processes.processes_for = lambda train, visible: 2  # as if there were two GPUs; on a CPU none has one of its own
 
 def learn(all_of_them):
     # Buckets of 16 MiB: the second weight fills one. The second process has no micro-batch.
@@ -68,10 +69,15 @@ def command(folder: Path, second: str) -> subprocess.Popen[str]:
 
 
 def test_how_many_train() -> None:
-    assert [processes_for("auto", visible) for visible in (0, 1, 4)] == [1, 1, 4]
-    assert [processes_for(1, 0), processes_for(2, 4)] == [1, 2]
+    train = load_params(ROOT / "params.yaml").train
+
+    def count(visible: int, **changed: int | str) -> int:
+        return processes_for(train.model_copy(update={"gpus": "auto", "batch_size": 6, **changed}), visible)
+
+    assert [count(visible) for visible in (0, 1, 4, 8)] == [1, 1, 4, 6]
+    assert [count(0, gpus=1), count(4, gpus=2)] == [1, 2]
     with pytest.raises(UserError, match=r"^params\.yaml: train\.gpus = 4: 2 GPUs are visible; lower it, or set auto$"):
-        processes_for(4, 2)
+        count(2, gpus=4)
 
 
 @pytest.mark.slow
