@@ -19,6 +19,7 @@ import pandas as pd
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import remove, replacing
+from stages.core.gpus import take_gpus, visible_gpus
 from stages.core.params import Params, load_params
 from stages.corpus.folds import divide
 from stages.corpus.tables import read_table, write_table
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def train_all(params: Params) -> list[Path]:
     """Train what is not trained yet; the adapters of all folds."""
-    from stages.retraining.fold import ADAPTER, fold_folder, visible_gpus
+    from stages.retraining.fold import ADAPTER, fold_folder
 
     runs = [fold_folder(params, number) for number in range(params.folds.n)]
     new = {f"fold {number + 1}": number for number, run in enumerate(runs) if not (run / ADAPTER).is_dir()}
@@ -58,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         end_with_parent()
         train_fold(params, folds, number)
         return
-    adapters = train_all(params) if params.folds.n else []
+    adapters: list[Path] = []
+    if params.folds.n:
+        take_gpus(params)
+        adapters = train_all(params)
     with replacing(paths.FOLDS) as target:
         target.mkdir()
         for number, adapter in enumerate(adapters):

@@ -14,6 +14,7 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import stage_sources
+from stages.core.gpus import take_gpus
 from stages.core.params import load_params
 from stages.core.training_speeds import keep_speed
 from stages.corpus.tables import references
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     params = load_params()
+    take_gpus(params)
     refuse_what_cannot_run(params)
     manifest = read_json(paths.MANIFEST)
     inputs = [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("train")]

@@ -58,7 +58,9 @@ def params_read(module: Path) -> set[str]:
     return read
 
 
-UNTRACKED = {Path("stages/core") / name for name in ("errors.py", "params.py", "paths.py", "training_speeds.py")}
+UNTRACKED = {
+    Path("stages/core") / name for name in ("errors.py", "gpus.py", "params.py", "paths.py", "training_speeds.py")
+}
 """What shapes no output: the values of parameters stand under `params`, the paths under `deps` and `outs`."""
 
 

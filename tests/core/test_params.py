@@ -48,7 +48,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown key at the top": (
         changed("seed:", "seed: 42\nlimit: 8"),
         ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
@@ -70,7 +70,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
         ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
     ),
     "a day that no calendar has": (
         changed("  date:", '  date: "2026-02-30"'),
