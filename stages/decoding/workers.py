@@ -17,12 +17,14 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from stages.core.errors import UserError, silence_libraries
-from stages.core.params import Decoding
-from stages.engines.batches import Limits, Tell
-from stages.engines.writer import Writer
+
+if TYPE_CHECKING:  # what engines import is for those who load one
+    from stages.core.params import Decoding
+    from stages.engines.batches import Limits, Tell
+    from stages.engines.writer import Writer
 
 W = TypeVar("W", covariant=True)
 """What writes."""

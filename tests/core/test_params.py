@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "section indented too far": (
         changed_section("evaluate", "  evaluate:\n    morphemes: kiwi\n"),
-        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, batch_size, '
+        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, gpus, batch_size, '
         "max_tokens_per_batch, max_new_tokens, num_beams, length_penalty, repetition_penalty, min_length, max_length, "
         "stop_at_sentence, tune, tune_samples, tune_num_beams, tune_length_penalty, tune_repetition_penalty, "
         "tune_min_length, tune_max_length, tune_stop_at_sentence, tune_rerank, rerank, samples, temperature, "
