@@ -105,7 +105,7 @@ def test_what_loading_says_is_said() -> None:
     ],
 )
 def test_where_one_fails_the_other_ends(how: str, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message) as error, workers(load, ["0", "1"]) as both:
+    with pytest.raises(kind, match=message), workers(load, ["0", "1"]) as both:
         pids = [pid for _, pid in both.each(itself)]
         list(both.deal(fail, [(how,), ("asleep",)], lambda rows: None))
     assert not any(map(alive, pids))
