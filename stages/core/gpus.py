@@ -52,13 +52,14 @@ def take_gpus(params: Params) -> None:
     Raises:
         UserError: there are not so many.
     """
-    if TAKEN in os.environ or project_root() == Path.cwd().resolve():
+    count = params.gpus_per_experiment
+    if not count or TAKEN in os.environ or project_root() == Path.cwd().resolve():
         return
     gpus = _gpus_of_this_machine()
     if not gpus:
         return
-    _first(gpus, params.gpus_per_experiment, "gpus_per_experiment")
-    taken = ",".join(hold(gpus, params.gpus_per_experiment, lock_folder()))
+    _first(gpus, count, "gpus_per_experiment")
+    taken = ",".join(hold(gpus, count, lock_folder()))
     sys.stdout.flush()
     sys.stderr.flush()
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": taken, TAKEN: taken}

@@ -492,8 +492,8 @@ class Params(Section):
     refit: Refit
     decoding: Decoding
     evaluate: Evaluate
-    gpus_per_experiment: Positive
-    """Free GPUs that each stage of a queued experiment waits for and has alone; no other run waits."""
+    gpus_per_experiment: Count
+    """Free GPUs that each stage of a queued experiment waits for and has alone; 0: it shares all that are visible."""
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

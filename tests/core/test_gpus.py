@@ -138,6 +138,7 @@ def test_a_queued_stage_begins_anew_with_the_gpus_that_it_took(tmp_path: Path) -
     assert stage(tmp_path, other, CUDA_VISIBLE_DEVICES="1").stdout == "begins\nbegins\nGPU-b\n"
     assert stage(tmp_path, other, GPUS_TAKEN="GPU-b").stdout == "begins\nall\n", "what a stage started"
     assert stage(tmp_path, other, CUDA_VISIBLE_DEVICES="").stdout == "begins\n\n", "no GPU"
+    assert stage(tmp_path, other, 0).stdout == "begins\nall\n", "shared"
     assert stage(tmp_path, tmp_path).stdout == "begins\nall\n", "in the workspace"
     folder = tmp_path / f"gpus-of-experiments-{os.getuid()}"
     holder = Holder(folder, "GPU-a", 1)
