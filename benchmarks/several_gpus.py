@@ -144,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         began = time.perf_counter()
         with workers(partial(load, given.layers), names) as writing:
             loaded = round(time.perf_counter() - began, 1)
-            report["gpus"][len(names)] = arms = {"seconds_to_load": loaded}
+            arms: dict[str, Any] = {"seconds_to_load": loaded}
+            report["gpus"][len(names)] = arms
             for beams in given.beams:
                 result, answers = measure(writing, tables, beams, given.batch)
                 reference = alone.setdefault(beams, answers)

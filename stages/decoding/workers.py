@@ -11,9 +11,9 @@ import pickle
 import signal
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -75,23 +75,26 @@ class OnePerGpu(Generic[W]):
         return [self._receive(connection)[1] for connection in self.processes]
 
     def deal(self, function: Callable[..., R], calls: Sequence[tuple[Any, ...]], tell: Tell) -> Iterator[tuple[int, R]]:
-        waiting = deque(enumerate(calls))
-        free = list(self.processes)
+        waiting = iter(enumerate(calls))
         busy: dict[Connection, int] = {}
-        while waiting or busy:
-            while waiting and free:
-                number, arguments = waiting.popleft()
-                connection = free.pop(0)
+
+        def give_work(connection: Connection) -> None:
+            for number, arguments in islice(waiting, 1):
                 self._send(connection, (function, arguments))
                 busy[connection] = number
+
+        for connection in self.processes:
+            give_work(connection)
+        while busy:
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
                 is_told, value = self._receive(ready)
                 if is_told:
                     tell(value)
                 else:
-                    free.append(ready)
-                    yield busy.pop(ready), value
+                    number = busy.pop(ready)
+                    give_work(ready)  # before this process sees to what is done
+                    yield number, value
 
     def _send(self, connection: Connection, message: Any) -> None:
         try:
