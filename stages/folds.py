@@ -22,6 +22,7 @@ from stages.core import paths
 from stages.core.child_process import end_with_parent
 from stages.core.errors import run_stage
 from stages.core.files import replacing
+from stages.core.gpus import take_gpus, visible_gpus
 from stages.core.params import Params, load_params
 from stages.core.shared_folder import in_use, remove_later
 from stages.corpus.folds import divide
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 def train_all(params: Params, stack: ExitStack) -> list[Path]:
     """Train what is not trained yet; the adapters of all folds, which stay until the stack is closed."""
-    from stages.retraining.fold import ADAPTER, fold_folder, visible_gpus
+    from stages.retraining.fold import ADAPTER, fold_folder
 
     runs = [fold_folder(params, number) for number in range(params.folds.n)]
     for run in runs:
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         end_with_parent()
         train_fold(params, folds, number)
         return
+    if params.folds.n:
+        take_gpus(params)
     with ExitStack() as stack:
         adapters = train_all(params, stack) if params.folds.n else []
         with replacing(paths.FOLDS) as target:

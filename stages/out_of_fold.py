@@ -14,6 +14,7 @@ import pandas as pd
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import write_json
+from stages.core.gpus import take_gpus
 from stages.core.params import load_params
 from stages.core.shared_folder import remove_kept
 from stages.corpus.tables import AUGMENTED_COLUMNS, read_table, write_table
@@ -28,13 +29,14 @@ def main() -> None:
     train = read_table(paths.MERGED, "train").reindex(columns=AUGMENTED_COLUMNS, fill_value="")
     rows = folds.merge(train, on="fname", validate="one_to_one")
     summaries: list[str] = []
-    logs: list[Any] = []
+    log: Any = None
     found: dict[str, Any] = {}
     if len(rows):
+        take_gpus(params)
         # What generates takes seconds to import, and a run without folds needs none of it.
         from stages.retraining.held_out import scores, summarize_held_out
 
-        summaries, logs = summarize_held_out(params, rows)
+        summaries, log = summarize_held_out(params, rows)
         found = scores(params, rows, summaries)
         logger.info("%d training rows, each by the adapter that has not seen it: %.2f", len(rows), found["final"])
     else:
@@ -42,7 +44,7 @@ def main() -> None:
     columns = {"fname": rows["fname"], "summary": summaries, "fold": rows["fold"]}
     write_table(pd.DataFrame(columns, dtype="str"), paths.OUT_OF_FOLD)
     write_json(paths.FOLD_SCORES, found)
-    for log in logs:
+    if log is not None:
         log.remove()
 
 

@@ -12,6 +12,7 @@ import logging
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import replacing
+from stages.core.gpus import take_gpus
 from stages.core.params import load_params
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     params = load_params()
     if params.refit.enabled:
+        take_gpus(params)
         # What trains takes seconds to import, and a run without a refit needs none of it.
         from stages.retraining.last_adapter import refit
         from stages.training.processes import together

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Try settings; choose by half of dev, and tell the gain by the other.")
     parser.add_argument("--grids", type=Path, default=Path("sweep.yaml"), help="the lists to try; default: sweep.yaml")
     parser.add_argument("--name", default="sweep", help="of the recipe and the table; default: sweep")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the GPU; default: 1")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each on GPUs of its own; default: 1")
     parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and do nothing")
     arguments = parser.parse_args(argv)
     params = load_params(PARAMS)

@@ -17,6 +17,7 @@ from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import read_json, remove, replacing, write_json
 from stages.core.fingerprint import stage_sources
+from stages.core.gpus import take_gpus
 from stages.core.params import Params, load_params
 from stages.core.shared_folder import remove_unused
 from stages.core.training_speeds import keep_speed
@@ -88,6 +89,7 @@ def train(params: Params, manifest: dict[str, Any], run: Path, checkpoint: Path 
 
 def main() -> None:
     params = load_params()
+    take_gpus(params)
     with together(params.train, "stages.train") as processes:
         refuse_what_cannot_run(params)
         params = with_lanes(params, processes)

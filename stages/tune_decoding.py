@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from stages.core import paths
 from stages.core.errors import run_stage
 from stages.core.files import replacing, write_json
+from stages.core.gpus import gpus_that_write, take_gpus
 from stages.core.params import SEARCHED, SEARCHED_AS, Decoding, load_params
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table, references
@@ -27,6 +29,7 @@ from stages.decoding.choice import Average, best
 from stages.decoding.evaluation import Evaluation, Reranked, Way
 from stages.decoding.find_adapter import find_adapters
 from stages.decoding.successive_halving import halve
+from stages.decoding.workers import workers
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
 
@@ -50,13 +53,12 @@ def choose(evaluate: Evaluation, settings: Sequence[DecodingSettings], fixed: Wa
     decoding = evaluate.decoding
     rows = list(range(len(evaluate.dialogues)))
     halves = [half for half in (rows[::2], rows[1::2]) if half]
-    searches = [best(halve(settings, half, evaluate, attrgetter("score"))) for half in halves]
+    searches = [best(found) for found in halve(settings, halves, evaluate.all, attrgetter("score"))]
     winners: list[Way] = list(searches)
     if decoding.tune_rerank:
-        weighed = [[search, *reranked(search, decoding, len(evaluate.writers))] for search in searches]
-        winners = [
-            best(dict(zip(ways, evaluate(ways, half), strict=True))) for ways, half in zip(weighed, halves, strict=True)
-        ]
+        weighed = [[search, *reranked(search, decoding, evaluate.writers)] for search in searches]
+        tried = evaluate.all(list(zip(weighed, halves, strict=True)))
+        winners = [best(dict(zip(ways, found, strict=True))) for ways, found in zip(weighed, tried, strict=True)]
     contenders = list(dict.fromkeys([*winners, fixed]))
     chosen = best(dict(zip(contenders, evaluate(contenders, rows), strict=True)))
     logger.info("chosen on %d dialogues: %s; %s", len(rows), chosen, Average.of(evaluate([chosen], rows)[0]))
@@ -106,16 +108,18 @@ def main() -> None:
     fixed = fixed_settings(decoding)
     report: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
     if decoding.tune:
+        take_gpus(params)
         settings = candidates(decoding)
         dev = read_table(paths.DEV, "dev")
         rows = spread(len(dev), decoding.tune_samples)
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
         others = find_adapters(decoding.ensemble) if decoding.tune_rerank else []
         prompts = decoding.prompts if decoding.tune_rerank else []
-        writers = load_ensemble(params.quantization, [paths.ADAPTER, *others], prompts)
-        evaluate = Evaluation(writers, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
+        load = partial(load_ensemble, params.quantization, [paths.ADAPTER, *others], prompts)
         is_reranked = decoding.tune_rerank and decoding.rerank == "mbr"
-        report = choose(evaluate, settings, Reranked(fixed, decoding.samples) if is_reranked else fixed)
+        with workers(load, gpus_that_write(decoding)) as writing:
+            evaluate = Evaluation(writing, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
+            report = choose(evaluate, settings, Reranked(fixed, decoding.samples) if is_reranked else fixed)
     write_json(paths.DECODING, {"objective": params.evaluate.objective, **report})
     write_points(report["tried"])
 

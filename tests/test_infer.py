@@ -19,7 +19,8 @@ from stages.core.files import read_json, write_json
 from stages.core.params import load_params
 from stages.corpus.tables import read_table, references
 from stages.decoding.find_adapter import find_adapter, find_adapters
-from stages.decoding.predict import predict_all
+from stages.decoding.predict import predict_tables
+from stages.decoding.workers import Here
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.models.load import load_for_generation
@@ -155,11 +156,11 @@ def test_folds_stand_for_the_adapters_of_all_folds(trained: None) -> None:
 def test_the_reranking_that_was_weighed_is_obeyed(trained: None, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[tuple[str, int, int]] = []
 
-    def spied(writers: Sequence[Any], dialogues: Any, settings: Any, params: Any, *rest: Any) -> Any:
-        used.append((params.decoding.rerank, params.decoding.samples, len(writers)))
-        return predict_all(writers, dialogues, settings, params, *rest)
+    def spied(writers: Here[Sequence[Any]], tables: Any, settings: Any, params: Any, *rest: Any) -> Any:
+        used.append((params.decoding.rerank, params.decoding.samples, len(writers.held)))
+        return predict_tables(writers, tables, settings, params, *rest)
 
-    monkeypatch.setattr(infer, "predict_all", spied)
+    monkeypatch.setattr(infer, "predict_tables", spied)
     configure(decoding={"tune_rerank": True, "samples": 2, "prompts": ["요약:"]})
     chosen = {"chosen": asdict(DecodingSettings(max_new_tokens=10))}
     write_json(paths.DECODING, {**chosen, "rerank": {"rerank": "mbr", "samples": 2}})
@@ -168,7 +169,7 @@ def test_the_reranking_that_was_weighed_is_obeyed(trained: None, monkeypatch: py
     write_json(paths.DECODING, {**chosen, "rerank": {"rerank": "none", "samples": 0}})
     infer.main()
     alone = outputs()
-    assert used == [("mbr", 2, 2)] * 2 + [("none", 0, 1)] * 2
+    assert used == [("mbr", 2, 2), ("none", 0, 1)]
     write_json(paths.DECODING, chosen)
     configure(decoding={"tune_rerank": False, "rerank": "mbr"})
     infer.main()

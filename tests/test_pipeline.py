@@ -60,7 +60,15 @@ def params_read(module: Path) -> set[str]:
 
 UNTRACKED = {
     Path("stages/core") / name
-    for name in ("env_file.py", "errors.py", "params.py", "paths.py", "shared_folder.py", "training_speeds.py")
+    for name in (
+        "env_file.py",
+        "errors.py",
+        "gpus.py",
+        "params.py",
+        "paths.py",
+        "shared_folder.py",
+        "training_speeds.py",
+    )
 }
 """What shapes no output: the values of parameters stand under `params`, the paths under `deps` and `outs`."""
 

@@ -21,6 +21,7 @@ from stages.decoding.choice import Average, Outcome
 from stages.decoding.evaluation import Evaluation, Reranked
 from stages.decoding.postprocess import process
 from stages.decoding.predict import predict_all
+from stages.decoding.workers import Here
 from stages.engines.batches import Limits
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
@@ -242,7 +243,7 @@ def test_reranking_is_chosen_where_it_wins(
     tuned = {"tune_rerank": True, "tune_num_beams": [4], "tune_length_penalty": [1.0], "samples": len(samples)}
     params = params.model_copy(update={"decoding": decoding(num_beams=4, **tuned)})
     writer = cast(TransformersWriter, Scripted({4: beams}, samples))
-    evaluate = Evaluation([writer] * writers, ["대화"] * 6, [[GOOD]] * 6, params)
+    evaluate = Evaluation(Here([writer] * writers), ["대화"] * 6, [[GOOD]] * 6, params)
     fixed = fixed_settings(params.decoding)
     found = tune_decoding.choose(evaluate, [fixed], fixed)
     assert found["chosen"] == asdict(fixed)

@@ -61,6 +61,16 @@ def disk_failure(error: BaseException, target: str) -> str | None:
     return None
 
 
+def silence_libraries() -> None:
+    """Keep what libraries say to those who program with them from the user, in each process of a stage."""
+    if not sys.warnoptions:
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+    # Texts are tokenized one by one, so nothing is lost; without it each later fork is warned of.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main` with logging set up; a UserError or a full disk becomes one line and exit code 1.
 
@@ -69,12 +79,7 @@ def run_stage(main: Callable[[], None]) -> None:
     What libraries say to those who program with them stays unsaid, unless Python's `-W` or PYTHONWARNINGS ask for it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    if not sys.warnoptions:
-        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-    # Texts are tokenized one by one, so nothing is lost; without it each later fork is warned of.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    silence_libraries()
     try:
         try:
             main()

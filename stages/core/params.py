@@ -432,6 +432,8 @@ class Decoding(Section):
 
     engine: Literal["transformers", "vllm"]
     """What generates in `infer`; vllm loads models/merged, and is installed as the extra `vllm`."""
+    gpus: Annotated[Literal["auto"] | Positive, Field(description="auto, or an integer of at least 1")]
+    """GPUs that share the dialogues, the first of the visible ones; auto: all. It decides nothing but the time."""
     batch_size: Positive
     """The most dialogues generated at once."""
     max_tokens_per_batch: Annotated[
@@ -495,6 +497,8 @@ class Params(Section):
     refit: Refit
     decoding: Decoding
     evaluate: Evaluate
+    gpus_per_experiment: Count
+    """Free GPUs that each stage of a queued experiment waits for and has alone; 0: it shares all that are visible."""
 
     @model_validator(mode="after")
     def _go_together(self) -> Params:

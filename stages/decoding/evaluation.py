@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from stages.core.params import Params
 from stages.decoding.choice import Outcome
 from stages.decoding.postprocess import process
 from stages.decoding.rerank import most_agreed, propose
 from stages.decoding.run_batches import run_batches
+from stages.decoding.workers import Workers, least_limits
 from stages.engines.batches import Tell, batches
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
@@ -31,81 +32,124 @@ class Reranked:
 
 Way = DecodingSettings | Reranked
 """How summaries come about: by a search alone, or reranked."""
-Write = Callable[[Sequence[str]], list[list[str]]]
-"""From dialogues to their summaries in several ways: (ways, dialogues)."""
+Request = tuple[Sequence[Way], Sequence[int]]
+"""Ways, and the rows to try them on."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Ways that are tried on the same rows, after prompts that are read once."""
+
+    ways: list[Way]
+    rows: tuple[int, ...]
+    hypotheses: int
 
 
 class Evaluation:
     """Measures what each way writes of the rows, after postprocessing.
 
     Args:
-        writers: the first searches; all of them have candidates to rerank.
+        workers: of their writers the first searches; all of them have candidates to rerank.
     """
 
     def __init__(
         self,
-        writers: Sequence[TransformersWriter],
+        workers: Workers[Sequence[TransformersWriter]],
         dialogues: Sequence[str],
         refs: Sequence[Sequence[str]],
         params: Params,
     ) -> None:
-        self.writers = writers
+        self.workers = workers
         self.dialogues = dialogues
         self.refs = refs
+        self.params = params
         self.decoding = params.decoding
-        self.sampling = Sampling(params.decoding.samples, params.decoding.temperature, params.seed)
         self.objective = Objective.of(params.evaluate)
-        self.lengths, *_ = [writer.prepare(dialogues) for writer in writers]
+        self.lengths, *others = workers.each(_prepare, dialogues)[0]
+        self.writers = 1 + len(others)
+        self.limits = least_limits(workers, params.decoding)
         self.known: dict[Way, dict[int, Outcome]] = defaultdict(dict)
         """The outcomes so far, by settings and row."""
 
     def __call__(self, ways: Sequence[Way], rows: Sequence[int]) -> list[list[Outcome]]:
         """Outcomes: (ways, rows), memoized."""
-        searched: dict[tuple[int, ...], list[DecodingSettings]] = defaultdict(list)
-        reranked: dict[tuple[DecodingSettings, tuple[int, ...]], list[Reranked]] = defaultdict(list)
+        return self.all([(ways, rows)])[0]
+
+    def all(self, requests: Sequence[Request]) -> list[list[list[Outcome]]]:
+        """The same for requests that have no way and row in common, dealt to all workers together."""
+        self._evaluate([group for ways, rows in requests for group in self._groups(ways, rows)])
+        return [[[self.known[way][row] for row in rows] for way in ways] for ways, rows in requests]
+
+    def _groups(self, ways: Sequence[Way], rows: Sequence[int]) -> list[Group]:
+        """What is not known yet: searches together, and reranked ways by the search whose hypotheses they share."""
+        alike: dict[tuple[DecodingSettings | None, tuple[int, ...]], list[Way]] = defaultdict(list)
         for way in ways:
-            unknown = tuple(row for row in rows if row not in self.known[way])
-            if isinstance(way, Reranked):
-                reranked[way.settings, unknown].append(way)
-            else:
-                searched[unknown].append(way)
-        for unknown, alike in searched.items():
-            beams = max(settings.num_beams for settings in alike)
-            self._evaluate(alike, unknown, beams, partial(self._search, alike))
-        for (settings, unknown), same in reranked.items():
-            beams = max(settings.num_beams, self.sampling.count)
-            self._evaluate(same, unknown, beams, partial(self._rerank, same))
-        return [[self.known[way][row] for row in rows] for way in ways]
+            if unknown := tuple(row for row in rows if row not in self.known[way]):
+                alike[way.settings if isinstance(way, Reranked) else None, unknown].append(way)
+        return [Group(of, unknown, max(map(self._hypotheses, of))) for (_, unknown), of in alike.items()]
 
-    def _evaluate(self, ways: Sequence[Way], rows: Sequence[int], beams: int, write: Write) -> None:
-        def work(batch: list[int], tell: Tell) -> list[list[Outcome]]:
-            texts = write([self.dialogues[rows[i]] for i in batch])
-            tell(len(batch))
-            return [[self._measure(summaries[i], rows[row]) for summaries in texts] for i, row in enumerate(batch)]
+    def _hypotheses(self, way: Way) -> int:
+        if isinstance(way, Reranked):
+            return max(way.settings.num_beams, self.decoding.samples)
+        return way.num_beams
 
-        room = beams * self.decoding.max_new_tokens
-        alone = batches([self.lengths[row] for row in rows], room, self.writers[0].limits(self.decoding))
-        by_row = run_batches(work, alone, f"{len(ways)} settings")
-        for row, outcomes in zip(rows, by_row, strict=True):
-            for way, outcome in zip(ways, outcomes, strict=True):
+    def _evaluate(self, groups: Sequence[Group]) -> None:
+        tried: list[tuple[Group, int]] = []
+        cut: list[list[int]] = []
+        for group in groups:
+            room = group.hypotheses * self.decoding.max_new_tokens
+            alone = batches([self.lengths[row] for row in group.rows], room, self.limits)
+            cut += [[len(tried) + row for row in batch] for batch in alone]
+            tried += [(group, row) for row in group.rows]
+
+        def deal(missing: Sequence[list[int]], tell: Tell) -> Iterator[tuple[int, list[list[Outcome]]]]:
+            rows = [[tried[i][1] for i in batch] for batch in missing]
+            calls = [
+                ([self.dialogues[row] for row in of], tried[batch[0]][0].ways, self.params)
+                for batch, of in zip(missing, rows, strict=True)
+            ]
+            for number, texts in self.workers.deal(_write, calls, tell):
+                yield number, [[self._measure(of[i], row) for of in texts] for i, row in enumerate(rows[number])]
+
+        label = f"{len({way for group in groups for way in group.ways})} settings"
+        for (group, row), outcomes in zip(tried, run_batches(deal, cut, label), strict=True):
+            for way, outcome in zip(group.ways, outcomes, strict=True):
                 self.known[way][row] = outcome
-
-    def _search(self, ways: Sequence[DecodingSettings], dialogues: Sequence[str]) -> list[list[str]]:
-        return self.writers[0].best(dialogues, ways)
-
-    def _rerank(self, ways: Sequence[Reranked], dialogues: Sequence[str]) -> list[list[str]]:
-        """The candidates that agree most, of one search with the samples of each way."""
-        most = max(way.samples for way in ways)
-        sampling = replace(self.sampling, count=most) if most else None
-        proposed = propose(self.writers, dialogues, ways[0].settings, sampling)
-        return [[self._agreed(of, most - way.samples) for of in proposed] for way in ways]
-
-    def _agreed(self, candidates: Sequence[Sequence[str]], left_out: int) -> str:
-        """The best of one dialogue's candidates, by writer, without that many of each one's last samples."""
-        texts = [text for of in candidates for text in of[: len(of) - left_out]]
-        return texts[most_agreed([process(text, self.decoding.postprocess) for text in texts], self.objective)]
 
     def _measure(self, text: str, row: int) -> Outcome:
         summary, refs = process(text, self.decoding.postprocess), self.refs[row]
         (score,) = self.objective.rows([summary], [refs])
         return Outcome(score, bool(repeated_words(summary)), len(summary), fmean(map(len, refs)))
+
+
+def _prepare(writers: Sequence[TransformersWriter], dialogues: Sequence[str]) -> list[list[int]]:
+    return [writer.prepare(dialogues) for writer in writers]
+
+
+def _write(
+    writers: Sequence[TransformersWriter], tell: Tell, dialogues: Sequence[str], ways: Sequence[Any], params: Params
+) -> list[list[str]]:
+    """The summaries of a batch by ways of one group: (ways, dialogues)."""
+    if isinstance(ways[0], Reranked):
+        texts = _rerank(writers, dialogues, ways, params)
+    else:
+        texts = writers[0].best(dialogues, ways)
+    tell(len(dialogues))
+    return texts
+
+
+def _rerank(
+    writers: Sequence[TransformersWriter], dialogues: Sequence[str], ways: Sequence[Reranked], params: Params
+) -> list[list[str]]:
+    """The candidates that agree most, of one search with the samples of each way."""
+    most = max(way.samples for way in ways)
+    sampling = Sampling(most, params.decoding.temperature, params.seed) if most else None
+    proposed = propose(writers, dialogues, ways[0].settings, sampling)
+    objective, rules = Objective.of(params.evaluate), params.decoding.postprocess
+
+    def agreed(candidates: Sequence[Sequence[str]], left_out: int) -> str:
+        """The best of one dialogue's candidates, by writer, without that many of each one's last samples."""
+        texts = [text for of in candidates for text in of[: len(of) - left_out]]
+        return texts[most_agreed([process(text, rules) for text in texts], objective)]
+
+    return [[agreed(of, most - way.samples) for of in proposed] for way in ways]

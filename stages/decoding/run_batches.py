@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -11,19 +11,19 @@ from stages.decoding.resume_log import ResumeLog
 from stages.engines.batches import Tell
 
 T = TypeVar("T")
+Deal = Callable[[Sequence[list[int]], Tell], Iterable[tuple[int, list[T]]]]
+"""Does work on batches of rows, and gives the number of each and a value for each of its rows, as they come.
+
+It tells how many rows are done.
+"""
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 
-def run_batches(
-    work: Callable[[list[int], Tell], list[T]],
-    batches: Sequence[list[int]],
-    label: str,
-    log: ResumeLog | None = None,
-) -> list[T]:
+def run_batches(deal: Deal[T], batches: Sequence[list[int]], label: str, log: ResumeLog | None = None) -> list[T]:
     """Do work on batches of rows, with a progress bar where there are any.
 
     Args:
-        work: takes rows and gives a value for each, with a log one that JSON holds; it tells how many are done.
+        deal: with a log, its values are ones that JSON holds.
         batches: rows 0, 1, 2 and so on, in any order.
         log: batches that it has are not done again, so a resumed run has the batches of an uninterrupted one.
 
@@ -32,15 +32,16 @@ def run_batches(
     """
     done: dict[int, T] = {}
     total = sum(map(len, batches))
+    kept = log.values if log is not None else {}
+    missing = [number for number in range(len(batches)) if number not in kept]
     with tqdm(total=total, desc=label, unit=" dialogues", bar_format=BAR, disable=not total) as bar:
-        for number, rows in enumerate(batches):
-            if log is not None and number in log.values:
-                values = log.values[number]
-                bar.initial += len(rows)
-                bar.update(len(rows))
-            else:
-                values = work(rows, bar.update)
-                if log is not None:
-                    log.append(number, values)
-            done.update(zip(rows, values, strict=True))
-    return [done[row] for row in range(len(done))]
+        for number in kept.keys() & range(len(batches)):
+            done.update(zip(batches[number], kept[number], strict=True))
+        bar.initial = len(done)
+        bar.update(len(done))
+        for position, values in deal([batches[number] for number in missing], bar.update):
+            number = missing[position]
+            if log is not None:
+                log.append(number, values)
+            done.update(zip(batches[number], values, strict=True))
+    return [done[row] for row in range(total)]

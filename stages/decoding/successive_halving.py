@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -32,25 +32,46 @@ def rungs(samples: int, settings: int) -> list[tuple[int, int]]:
 
 def halve(
     settings: Sequence[S],
-    samples: Sequence[int],
-    evaluate: Callable[[list[S], list[int]], list[list[T]]],
+    parts: Sequence[Sequence[int]],
+    evaluate: Callable[[list[tuple[list[S], list[int]]]], list[list[list[T]]]],
     score: Callable[[T], float],
-) -> dict[S, list[T]]:
-    """The outcomes of each setting, one for each sample that it was tried on, from the first on.
+) -> list[dict[S, list[T]]]:
+    """For each part of the samples, the outcomes of each setting: one for each sample that it was tried on.
+
+    The parts know nothing of each other; their rounds are evaluated together, for what several GPUs can do.
 
     Args:
         settings: all different; of equals the one named first stays.
-        samples: in the order in which they are used.
-        evaluate: tries some settings on some samples: (settings, samples).
+        parts: samples in the order in which they are used.
+        evaluate: tries some settings on some samples, for each of several (settings, samples).
         score: of an outcome; settings with the highest mean stay.
     """
+    searches = [_halve(settings, samples, score) for samples in parts]
+    found: list[dict[S, list[T]]] = [{} for _ in parts]
+    asked = {number: next(search) for number, search in enumerate(searches)}
+    while asked:
+        answers = evaluate(list(asked.values()))
+        for number, outcomes in zip(list(asked), answers, strict=True):
+            try:
+                asked[number] = searches[number].send(outcomes)
+            except StopIteration as ended:
+                found[number] = ended.value
+                del asked[number]
+    return found
+
+
+def _halve(
+    settings: Sequence[S], samples: Sequence[int], score: Callable[[T], float]
+) -> Generator[tuple[list[S], list[int]], list[list[T]], dict[S, list[T]]]:
+    """One part's: asks to try some settings on some samples, and is sent the outcomes."""
     outcomes: dict[S, list[T]] = {setting: [] for setting in settings}
     kept = list(settings)
     done = 0
     for number, count in rungs(len(samples), len(settings)):
         if done:
             kept = sorted(kept, key=lambda setting: -fmean(map(score, outcomes[setting])))[:count]
-        for setting, more in zip(kept, evaluate(kept, list(samples[done:number])), strict=True):
+        tried = yield kept, list(samples[done:number])
+        for setting, more in zip(kept, tried, strict=True):
             outcomes[setting].extend(more)
         done = number
     return outcomes

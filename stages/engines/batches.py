@@ -101,9 +101,17 @@ def batches(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]
 def queues(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:
     """Batches, each with those that wait for its places.
 
+    Where all batches have as many rows, each queue takes every so many-th row, and all take about as long: they can be
+    dealt to several GPUs, which end together. Else shorter rows are together, of which more are held at once.
+
     >>> queues([10, 30, 20], room=10, limits=Limits(rows=1, waiting=1))
-    [[1, 2], [0]]
+    [[1, 0], [2]]
+    >>> queues([10, 30, 20, 5, 6], room=10, limits=Limits(rows=2, tokens=60, waiting=1))
+    [[1, 2, 0], [4, 3]]
     """
     alone = batches(lengths, room, limits)
     size = 1 + limits.waiting
+    if limits.waiting and all(len(batch) == limits.rows for batch in alone[:-1]):
+        rows, count = list(chain.from_iterable(alone)), -(-len(alone) // size)
+        return [rows[number::count] for number in range(count)]
     return [list(chain.from_iterable(alone[start : start + size])) for start in range(0, len(alone), size)]

@@ -7,11 +7,8 @@ is as good as what it writes of any new dialogue.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
 
 from stages.core import paths
 from stages.core.files import read_json, remove
@@ -45,13 +42,6 @@ def fold_folder(params: Params, number: int) -> Path:
         "fold": [number, params.folds.n, params.check.near_duplicate_threshold],
     }
     return run_folder(settings, [paths.MERGED, paths.DEV, paths.MANIFEST, *stage_sources("folds")])
-
-
-def visible_gpus() -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES would show each visible GPU alone; none on a CPU."""
-    count = torch.cuda.device_count()
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return (names.split(",") if names else [str(number) for number in range(count)])[:count]
 
 
 def train_fold(params: Params, folds: Mapping[str, int], number: int) -> None:

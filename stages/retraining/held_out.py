@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 
 from stages.core import paths
 from stages.core.fingerprint import stage_sources
+from stages.core.gpus import gpus_that_write
 from stages.core.params import Params
 from stages.decoding.find_adapter import find_folds
 from stages.decoding.postprocess import process
-from stages.decoding.predict import predict_all, shaping
+from stages.decoding.predict import Table, predict_tables, shaping
 from stages.decoding.resume_log import ResumeLog, resume_log_for
+from stages.decoding.workers import workers
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import fixed_settings
 from stages.scoring.morphemes import CUTTERS, as_analyzer
@@ -25,30 +28,32 @@ from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import measure, score_rows
 
 
-def summarize_held_out(params: Params, rows: pd.DataFrame) -> tuple[list[str], list[ResumeLog]]:
+def summarize_held_out(params: Params, rows: pd.DataFrame) -> tuple[list[str], ResumeLog]:
     """The summary of each row, as params.yaml has it searched for, without a choice on dev and without reranking.
 
     Args:
         rows: columns fname, dialogue and fold.
 
     Returns:
-        The summaries, and the logs that keep them for a run that goes on after a kill; to be removed at the end.
+        The summaries, and the log that keeps them for a run that goes on after a kill; to be removed at the end.
     """
     plain = {"engine": "transformers", "rerank": "none"}
     params = params.model_copy(update={"decoding": params.decoding.model_copy(update=plain)})
     settings, quantization = fixed_settings(params.decoding), params.quantization
     adapters = find_folds()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    summaries, logs = pd.Series("", index=rows.index), []
-    for number, writer in enumerate(load_ensemble(quantization, adapters)):
-        dialogues = rows["dialogue"][rows["fold"] == str(number)]
-        decided_by: list[Any] = [params.seed, quantization.model_dump(), shaping(params), asdict(settings)]
-        files = [paths.MANIFEST, paths.MERGED, *sorted(adapters[number].iterdir()), *stage_sources("out_of_fold")]
-        log = resume_log_for({"fold": number, "decided_by": decided_by}, files, device)
-        answers = predict_all([writer], dialogues.tolist(), settings, params, f"fold {number + 1}", log)
+    decided_by: list[Any] = [params.seed, quantization.model_dump(), shaping(params), asdict(settings)]
+    of_adapters = [file for adapter in adapters for file in sorted(adapter.iterdir())]
+    files = [paths.MANIFEST, paths.MERGED, paths.FOLD_ROWS, *of_adapters, *stage_sources("out_of_fold")]
+    log = resume_log_for(decided_by, files, device)
+    folds = [rows["dialogue"][rows["fold"] == str(number)] for number in range(len(adapters))]
+    tables = [Table(dialogues.tolist(), number) for number, dialogues in enumerate(folds)]
+    summaries = pd.Series("", index=rows.index)
+    with workers(partial(load_ensemble, quantization, adapters), gpus_that_write(params.decoding)) as writers:
+        found = predict_tables(writers, tables, settings, params, f"{len(folds)} folds", log)
+    for dialogues, answers in zip(folds, found, strict=True):
         summaries[dialogues.index] = [process(answer["text"], params.decoding.postprocess) for answer in answers]
-        logs.append(log)
-    return summaries.tolist(), logs
+    return summaries.tolist(), log
 
 
 def scores(params: Params, rows: pd.DataFrame, summaries: Sequence[str]) -> dict[str, Any]:

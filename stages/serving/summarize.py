@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from transformers import PreTrainedModel
 
@@ -32,9 +32,10 @@ def summarize(
     writer = TransformersWriter(model, builder)
     limits = Limits(batch_size, waiting=WAITING)
 
-    def work(rows: list[int], tell: Tell) -> list[str]:
-        texts = writer.write([dialogues[row] for row in rows], settings, limits, tell)
-        return [process(text, rules) for text in texts]
+    def deal(batches: Sequence[list[int]], tell: Tell) -> Iterator[tuple[int, list[str]]]:
+        for number, rows in enumerate(batches):
+            texts = writer.write([dialogues[row] for row in rows], settings, limits, tell)
+            yield number, [process(text, rules) for text in texts]
 
     lengths = writer.prepare(dialogues)
-    return run_batches(work, queues(lengths, settings.num_beams * settings.max_new_tokens, limits), label)
+    return run_batches(deal, queues(lengths, settings.num_beams * settings.max_new_tokens, limits), label)

@@ -49,7 +49,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown key at the top": (
         changed("seed:", "seed: 42\nlimit: 8"),
         ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
@@ -62,7 +62,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "section indented too far": (
         changed_section("evaluate", "  evaluate:\n    morphemes: kiwi\n"),
-        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, batch_size, '
+        ': decoding.evaluate = {"morphemes": "kiwi"}: unknown key; allowed: engine, gpus, batch_size, '
         "max_tokens_per_batch, max_new_tokens, num_beams, length_penalty, repetition_penalty, min_length, max_length, "
         "stop_at_sentence, tune, tune_samples, tune_num_beams, tune_length_penalty, tune_repetition_penalty, "
         "tune_min_length, tune_max_length, tune_stop_at_sentence, tune_rerank, rerank, samples, temperature, "
@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
         ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate",
+        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
     ),
     "a day that no calendar has": (
         changed("  date:", '  date: "2026-02-30"'),

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from stages.core.errors import UserError
-from stages.retraining import fold
 from stages.retraining.side_by_side import run_side_by_side
 from tests.tiny_project import ROOT
 
@@ -106,14 +104,3 @@ def test_one_that_ends_by_itself_ends_well() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, env=environment)
     assert process.wait(60) == 0
-
-
-@pytest.mark.parametrize(
-    ("visible", "count", "names"), [(None, 2, ["0", "1"]), ("3,5", 2, ["3", "5"]), ("", 0, []), ("GPU-a", 1, ["GPU-a"])]
-)
-def test_visible_gpus(visible: str | None, count: int, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert fold.visible_gpus() == names
