@@ -7,6 +7,7 @@ builds. Each has its counterpart in plain PyTorch in `stages.layers.elementwise_
 
 from __future__ import annotations
 
+from math import pi
 from typing import Any
 
 import torch
@@ -14,26 +15,45 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stages.layers.elementwise_torch import FP8, FP8_MAX, LEAST
+from stages.layers.elementwise_torch import FP8, FP8_MAX, LEAST, Angles
 
 BLOCK = 1024
 ROW_BLOCK = 4096
+FACTORS = {"silu": (1.0, 0.0), "gelu_pytorch_tanh": (2 * (2 / pi) ** 0.5, 2 * (2 / pi) ** 0.5 * 0.044715)}
+"""An activation is x sigmoid(a x + b x^3), by a and b: (1 + tanh z) / 2 is sigmoid(2 z)."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rms_norm(x, weight, out, x_row, out_row, width, epsilon, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rms_norm(  # type: ignore[no-untyped-def]
+    x, weight, residual, out, x_row, residual_row, out_row, width, epsilon, adds: tl.constexpr, block: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     inside = columns < width
     values = tl.load(x + row * x_row + columns, mask=inside, other=0.0).to(tl.float32)
     inverse = tl.rsqrt(tl.sum(values * values) / width + epsilon)
-    unit = (values * inverse).to(out.dtype.element_ty)
-    tl.store(out + row * out_row + columns, unit * tl.load(weight + columns, mask=inside, other=0.0), mask=inside)
+    unit = (values * inverse).to(weight.dtype.element_ty)
+    normed = unit * tl.load(weight + columns, mask=inside, other=0.0)
+    if adds:
+        normed += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0)
+    tl.store(out + row * out_row + columns, normed.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rms_norm_backward(  # type: ignore[no-untyped-def]
-    x, weight, dy, residual, dx, x_row, dy_row, residual_row, dx_row, width, epsilon, block: tl.constexpr
+    x,
+    weight,
+    dy,
+    residual,
+    dx,
+    x_row,
+    dy_row,
+    residual_row,
+    dx_row,
+    width,
+    epsilon,
+    adds: tl.constexpr,
+    block: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
@@ -44,24 +64,25 @@ def _rms_norm_backward(  # type: ignore[no-untyped-def]
     inverse = tl.rsqrt(tl.sum(values * values) / width + epsilon)
     unit = values * inverse
     gradient = inverse * (scaled - unit * (tl.sum(scaled * unit) / width))
-    gradient += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0).to(tl.float32)
+    if adds:
+        gradient += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx + row * dx_row + columns, gradient.to(dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gated(gate_up, out, gate_up_row, out_row, width, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gated(gate_up, out, gate_up_row, out_row, width, slope, cubic, block: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     inside = columns < width
     gate = tl.load(gate_up + row * gate_up_row + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * gate_up_row + width + columns, mask=inside, other=0.0)
-    active = (gate * tl.sigmoid(gate)).to(up.dtype)
+    active = (gate * tl.sigmoid(gate * (slope + cubic * gate * gate))).to(up.dtype)
     tl.store(out + row * out_row + columns, active * up, mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gated_backward(  # type: ignore[no-untyped-def]
-    gate_up, dh, out, d_gate_up, gate_up_row, dh_row, out_row, d_gate_up_row, width, block: tl.constexpr
+    gate_up, dh, out, d_gate_up, gate_up_row, dh_row, out_row, d_gate_up_row, width, slope, cubic, block: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
@@ -69,9 +90,10 @@ def _gated_backward(  # type: ignore[no-untyped-def]
     gate = tl.load(gate_up + row * gate_up_row + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * gate_up_row + width + columns, mask=inside, other=0.0)
     gradient = tl.load(dh + row * dh_row + columns, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(gate)
+    bend = cubic * gate * gate
+    sigmoid = tl.sigmoid(gate * (slope + bend))
     active = gate * sigmoid
-    d_gate = gradient * up.to(tl.float32) * (sigmoid + active * (1 - sigmoid))
+    d_gate = gradient * up.to(tl.float32) * (sigmoid + active * (1 - sigmoid) * (slope + 3 * bend))
     tl.store(out + row * out_row + columns, active.to(up.dtype) * up, mask=inside)
     start = d_gate_up + row * d_gate_up_row + columns
     tl.store(start, d_gate.to(up.dtype), mask=inside)
@@ -79,8 +101,9 @@ def _gated_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rotate(  # type: ignore[no-untyped-def]
+def _heads(  # type: ignore[no-untyped-def]
     x,
+    weight,
     cos,
     sin,
     out,
@@ -89,9 +112,11 @@ def _rotate(  # type: ignore[no-untyped-def]
     cos_row,
     sin_row,
     out_row,
-    direction,
     heads,
     half,
+    epsilon,
+    norms: tl.constexpr,
+    rotates: tl.constexpr,
     head_block: tl.constexpr,
     block: tl.constexpr,
 ):
@@ -103,11 +128,78 @@ def _rotate(  # type: ignore[no-untyped-def]
     start = x + row * x_row + head * x_head + columns[None, :]
     first = tl.load(start, mask=both, other=0.0).to(tl.float32)
     second = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
-    c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-    s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :] * direction
+    if norms:
+        squares = tl.sum(first * first + second * second, axis=1)
+        inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
+        kind = weight.dtype.element_ty
+        first_weight = tl.load(weight + columns, mask=inside, other=0.0)[None, :]
+        second_weight = tl.load(weight + half + columns, mask=inside, other=0.0)[None, :]
+        first = ((first * inverse).to(kind) * first_weight).to(tl.float32)
+        second = ((second * inverse).to(kind) * second_weight).to(tl.float32)
     start = out + row * out_row + head * (2 * half) + columns[None, :]
-    tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=both)
-    tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=both)
+    if rotates:
+        c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=both)
+        tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=both)
+    else:
+        tl.store(start, first.to(out.dtype.element_ty), mask=both)
+        tl.store(start + half, second.to(out.dtype.element_ty), mask=both)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _heads_backward(  # type: ignore[no-untyped-def]
+    dy,
+    x,
+    weight,
+    cos,
+    sin,
+    out,
+    dy_row,
+    dy_head,
+    x_row,
+    x_head,
+    cos_row,
+    sin_row,
+    out_row,
+    heads,
+    half,
+    epsilon,
+    norms: tl.constexpr,
+    rotates: tl.constexpr,
+    head_block: tl.constexpr,
+    block: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, block)
+    head = tl.program_id(1) * head_block + tl.arange(0, head_block)[:, None]
+    inside = columns < half
+    both = inside[None, :] & (head < heads)
+    start = dy + row * dy_row + head * dy_head + columns[None, :]
+    first = tl.load(start, mask=both, other=0.0).to(tl.float32)
+    second = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
+    if rotates:
+        c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        turned = first * c + second * s
+        second = second * c - first * s
+        first = turned
+    if norms:
+        start = x + row * x_row + head * x_head + columns[None, :]
+        first_x = tl.load(start, mask=both, other=0.0).to(tl.float32)
+        second_x = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
+        squares = tl.sum(first_x * first_x + second_x * second_x, axis=1)
+        inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
+        first_x *= inverse
+        second_x *= inverse
+        first *= tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        second *= tl.load(weight + half + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        along = (tl.sum(first * first_x + second * second_x, axis=1) / (2 * half))[:, None]
+        first = inverse * (first - first_x * along)
+        second = inverse * (second - second_x * along)
+    start = out + row * out_row + head * (2 * half) + columns[None, :]
+    tl.store(start, first.to(out.dtype.element_ty), mask=both)
+    tl.store(start + half, second.to(out.dtype.element_ty), mask=both)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -137,45 +229,80 @@ def _to_fp8(x, out, scales, x_row, width, largest_fp8, least, block: tl.constexp
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
     """The norm of each row of `x`, into `out`."""
+    _norm(x, weight, epsilon, None, out)
+
+
+def rms_norm_add(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor) -> Tensor:
+    """The norm of each row of `x`, plus `residual`."""
+    out = torch.empty_like(residual)
+    _norm(x, weight, epsilon, residual, out)
+    return out
+
+
+def _norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None, out: Tensor) -> None:
     rows, width = x.shape
-    launch = _rms_norm[(rows,)]
-    launch(x, weight, out, x.stride(0), out.stride(0), width, epsilon, block=triton.next_power_of_2(width), num_warps=8)
+    added = x if residual is None else residual
+    strides = (x.stride(0), added.stride(0), out.stride(0))
+    kind = {"adds": residual is not None, "block": triton.next_power_of_2(width), "num_warps": 8}
+    _rms_norm[(rows,)](x, weight, added, out, *strides, width, epsilon, **kind)
 
 
-def rms_norm_backward(x: Tensor, weight: Tensor, epsilon: float, dy: Tensor, residual: Tensor) -> Tensor:
-    """The gradient of x: that of the norm plus `residual`, what reaches x beside it."""
+def rms_norm_backward(
+    x: Tensor, weight: Tensor, epsilon: float, dy: Tensor, residual: Tensor | None, out: Tensor
+) -> None:
+    """The gradient of x, into `out`: that of the norm plus `residual`, what reaches x beside it."""
     rows, width = x.shape
-    dx = torch.empty_like(x)
-    strides = (x.stride(0), dy.stride(0), residual.stride(0), dx.stride(0))
-    launch = _rms_norm_backward[(rows,)]
-    block = triton.next_power_of_2(width)
-    launch(x, weight, dy, residual, dx, *strides, width, epsilon, block=block, num_warps=8)
-    return dx
+    added = x if residual is None else residual
+    strides = (x.stride(0), dy.stride(0), added.stride(0), out.stride(0))
+    kind = {"adds": residual is not None, "block": triton.next_power_of_2(width), "num_warps": 8}
+    _rms_norm_backward[(rows,)](x, weight, dy, added, out, *strides, width, epsilon, **kind)
 
 
-def gated(gate_up: Tensor, out: Tensor) -> None:
-    """SiLU of the first half of the columns, times the second half, into `out`."""
+def gated(gate_up: Tensor, activation: str, out: Tensor) -> None:
+    """The activation of the first half of the columns, times the second half, into `out`."""
     rows, width = out.shape
-    _gated[(rows, triton.cdiv(width, BLOCK))](gate_up, out, gate_up.stride(0), out.stride(0), width, block=BLOCK)
+    launch = _gated[(rows, triton.cdiv(width, BLOCK))]
+    launch(gate_up, out, gate_up.stride(0), out.stride(0), width, *FACTORS[activation], block=BLOCK)
 
 
-def gated_backward(gate_up: Tensor, dh: Tensor, out: Tensor, d_gate_up: Tensor) -> None:
+def gated_backward(gate_up: Tensor, activation: str, dh: Tensor, out: Tensor, d_gate_up: Tensor) -> None:
     """`gated` again, into `out`, and the gradient of its input, into `d_gate_up`."""
     rows, width = dh.shape
     strides = (gate_up.stride(0), dh.stride(0), out.stride(0), d_gate_up.stride(0))
-    _gated_backward[(rows, triton.cdiv(width, BLOCK))](gate_up, dh, out, d_gate_up, *strides, width, block=BLOCK)
+    launch = _gated_backward[(rows, triton.cdiv(width, BLOCK))]
+    launch(gate_up, dh, out, d_gate_up, *strides, width, *FACTORS[activation], block=BLOCK)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = False) -> None:
-    """Rotate the heads of `x` (T x heads x size) by their position, or back, into `out` (T x heads * size).
-
-    `out` may be the memory of `x`.
-    """
-    rows, heads, size = x.shape
+def heads(x: Tensor, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor) -> None:
+    """The heads of `x` (T x heads x size), normed if there is a weight, rotated if there are angles."""
+    count, half = x.shape[1], x.shape[2] // 2
+    cos, sin = (x, x) if angles is None else angles
     strides: tuple[Any, ...] = (*x.stride()[:2], cos.stride(0), sin.stride(0), out.stride(0))
-    blocks = {"head_block": min(16, triton.next_power_of_2(heads)), "block": triton.next_power_of_2(size // 2)}
-    grid = (rows, triton.cdiv(heads, blocks["head_block"]))
-    _rotate[grid](x, cos, sin, out, *strides, -1.0 if back else 1.0, heads, size // 2, **blocks)
+    grid, blocks = _blocks(x)
+    kind = {"norms": weight is not None, "rotates": angles is not None, **blocks}
+    _heads[grid](x, x if weight is None else weight, cos, sin, out, *strides, count, half, epsilon, **kind)
+
+
+def heads_backward(
+    dy: Tensor, x: Tensor | None, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor
+) -> None:
+    """The gradient of the x of `heads`, into `out`; without a norm, x is not asked for."""
+    count, half = dy.shape[1], dy.shape[2] // 2
+    x = dy if x is None else x
+    cos, sin = (dy, dy) if angles is None else angles
+    strides: tuple[Any, ...] = (*dy.stride()[:2], *x.stride()[:2], cos.stride(0), sin.stride(0), out.stride(0))
+    grid, blocks = _blocks(dy)
+    kind = {"norms": weight is not None, "rotates": angles is not None, **blocks}
+    scale = dy if weight is None else weight
+    _heads_backward[grid](dy, x, scale, cos, sin, out, *strides, count, half, epsilon, **kind)
+
+
+def _blocks(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
+    """The programs for heads, T x heads x size, and how much each of them takes."""
+    rows, count, size = x.shape
+    block = triton.next_power_of_2(size // 2)
+    head_block = min(max(1, BLOCK // block), triton.next_power_of_2(count))
+    return (rows, triton.cdiv(count, head_block)), {"head_block": head_block, "block": block}
 
 
 def copy(x: Tensor, out: Tensor) -> None:
