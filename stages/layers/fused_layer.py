@@ -88,6 +88,8 @@ class FusedLayer(nn.Module):
         super().__init__()
         for name, module in layer.named_children():
             setattr(self, name, module)
+        for name, buffer in layer.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
         # In a tuple it is no submodule: its own are already those of this layer.
         self._plain = (layer,)
         attention, mlp = layer.self_attn, layer.mlp

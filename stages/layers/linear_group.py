@@ -105,12 +105,12 @@ class Group(ABC):
             dy: the gradient of the output, as `input_gradient` takes it.
             d_thin: what `input_gradient` gave for it.
         """
-        for_down = (d_thin.T @ x).split([*self._ranks, d_thin.shape[1] - sum(self._ranks)])
-        for_up = (dy[:, : self.height].T @ thin).split(self.sizes)
+        for_down = (d_thin.T @ x).float().split([*self._ranks, d_thin.shape[1] - sum(self._ranks)])
+        for_up = (dy[:, : self.height].T @ thin).float().split(self.sizes)
         gradients: list[Tensor] = []
         column = 0
         for rank, scale, down, up in zip(self._ranks, self._scales, for_down, for_up, strict=False):
-            gradients += [down.float(), up[:, column : column + rank].float() * scale]
+            gradients += [down, up[:, column : column + rank] * scale]
             column += rank
         return gradients
 
@@ -129,7 +129,7 @@ class Group(ABC):
             parameters[::2], parameters[1::2], self._ranks, self.sizes, self._scales, strict=True
         ):
             down[column : column + rank].copy_(a)
-            up[row : row + size, column : column + rank].copy_(b * scale)
+            torch.mul(b, scale, out=up[row : row + size, column : column + rank])
             row, column = row + size, column + rank
 
 

@@ -19,7 +19,7 @@ from stages.core.errors import UserError
 from stages.layers.fused_layer import can_fuse, fuse, refresh
 from stages.layers.packed_attention import PACKED, use_attention
 from stages.layers.packed_rows import Packed, split
-from stages.models.families import family_of, fused_families, reads_packed, scales_logits
+from stages.models.families import family_of, fused_families, logit_softcap, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
 from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
@@ -143,7 +143,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             logits = self.base(**inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
             return cross_entropy(logits, packed.targets, reduction="none")
         hidden = self.base.base_model(**inputs, use_cache=False).last_hidden_state[0]
-        return token_losses(hidden[packed.positions], packed.targets, head.weight)
+        return token_losses(hidden[packed.positions], packed.targets, head.weight, logit_softcap(self.base.config))
 
     def evaluation_loop(
         self,
