@@ -6,8 +6,8 @@
 Prints a table: useful tokens a second (no padding), peak memory, and the share of the matrix rate that was measured in
 the same run: 4N FLOP a token for N weights, since frozen weights take part in the forward pass and in the gradient of
 the activations, and recomputation is not useful work. Rows are all of 2,048 tokens, as long as dialogues of the
-competition with their prompt, or four of 900 tokens together, as a step on the sample has. Ours plans by itself what to do with
-the memory that a card of so many GB has.
+competition with their prompt, or four of 900 tokens together, as a step on the sample has. Ours plans by itself what to
+do with the memory that a card of so many GB has.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
     if kind == "2048":
         return [fixed_rows(2048, 8, words, rng) for _ in range(steps)]
     if kind == "four":
-        return [[_row(length * 7 // 8, length // 8, words, rng) for length in (150, 200, 250, 300)] for _ in range(steps)]
+        return [[fixed_rows(length, 1, words, rng)[0] for length in (150, 200, 250, 300)] for _ in range(steps)]
     return [dialogue_rows(16, words, rng) for _ in range(steps)]
 
 

@@ -38,7 +38,7 @@ def attend_capped(
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    return cast(Callable[..., Any], torch.compile(flex_attention))
+    return torch.compile(flex_attention)
 
 
 @lru_cache(maxsize=2)  # a batch has one of each kind of layer

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
+
+from stages.layers.layer_spec import Heads
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = torch.finfo(FP8).max
 LEAST = 1e-12
 """Stands for the largest value of a row of zeros."""
-Angles = tuple[Tensor, Tensor]
-"""The cosines and sines of positions, T x size each, the second half of the columns like the first."""
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
@@ -73,31 +75,45 @@ def _activate(gate: Tensor, activation: str) -> Tensor:
     return silu(gate) if activation == "silu" else gelu(gate, approximate="tanh")
 
 
-def heads(x: Tensor, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor) -> None:
-    """The heads of `x` (T x heads x size), normed if there is a weight, rotated if there are angles.
+def heads(qkv: Tensor, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Query, key and value side by side, normed as `kind` says, the first two rotated, into `out`.
 
     Args:
-        weight: of the norm over each head, size.
-        out: T x heads * size.
+        qkv: what the projections give, T x the sum of `kind.given`.
+        cos: of the positions, T x head size, the second half of the columns like the first; likewise `sin`.
+        out: T x the sum of `kind.made`.
     """
-    if weight is not None:
-        normed = torch.empty_like(x)
-        rms_norm(x, weight, epsilon, normed)
-        x = normed
-    out.unflatten(-1, x.shape[1:]).copy_(x if angles is None else _rotate(x, *angles))
+    for part, (x, made) in enumerate(zip(_apart(qkv, kind), out.split(kind.made, dim=-1), strict=True)):
+        if part < kind.normed and kind.weights is not None:
+            normed = torch.empty_like(x)
+            rms_norm(x, kind.weights[part], kind.epsilon, normed)
+            x = normed
+        made.unflatten(-1, x.shape[1:]).copy_(_rotate(x, cos, sin) if part < 2 else x)
 
 
 def heads_backward(
-    dy: Tensor, x: Tensor | None, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor
+    outer: Sequence[Tensor], qkv: Tensor | None, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor
 ) -> None:
-    """The gradient of the x of `heads`, into `out`; without a norm, x is not asked for."""
-    if angles is not None:
-        dy = _rotate(dy, angles[0], -angles[1])
-    apart = out.unflatten(-1, dy.shape[1:])
-    if x is None or weight is None:
-        apart.copy_(dy)
-    else:
-        rms_norm_backward(x, weight, epsilon, dy, None, apart)
+    """The gradients of query, key and value before norm and rotation, side by side, into `out`.
+
+    Args:
+        outer: those of the results, T x heads x size each.
+        qkv: as in `heads`; not asked for where nothing is normed.
+        out: T x the sum of `kind.made`, also where values are keys: theirs are to be added to the keys'.
+    """
+    given = outer if qkv is None else _apart(qkv, kind)
+    for part, (dy, x, made) in enumerate(zip(outer, given, out.split(kind.made, dim=-1), strict=True)):
+        turned = _rotate(dy, cos, -sin) if part < 2 else dy
+        apart = made.unflatten(-1, dy.shape[1:])
+        if part < kind.normed and kind.weights is not None:
+            rms_norm_backward(x, kind.weights[part], kind.epsilon, turned, None, apart)
+        else:
+            apart.copy_(turned)
+
+
+def _apart(qkv: Tensor, kind: Heads) -> list[Tensor]:
+    parts = [part.unflatten(-1, (-1, kind.size)) for part in qkv.split(kind.given, dim=-1)]
+    return [*parts, parts[1]] if kind.keys_are_values else parts
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -7,15 +7,16 @@ builds. Each has its counterpart in plain PyTorch in `stages.layers.elementwise_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from stages.layers.elementwise_torch import FP8, FP8_MAX, LEAST, Angles
+from stages.layers.elementwise_torch import FP8, FP8_MAX, LEAST
+from stages.layers.layer_spec import Heads
 
 BLOCK = 1024
 ROW_BLOCK = 4096
@@ -102,104 +103,118 @@ def _gated_backward(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _heads(  # type: ignore[no-untyped-def]
-    x,
-    weight,
+    qkv,
+    weights,
     cos,
     sin,
     out,
-    x_row,
-    x_head,
+    qkv_row,
     cos_row,
     sin_row,
     out_row,
-    heads,
+    queries,
+    keys,
     half,
     epsilon,
-    norms: tl.constexpr,
-    rotates: tl.constexpr,
+    normed: tl.constexpr,
+    shared: tl.constexpr,
     head_block: tl.constexpr,
     block: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    columns = tl.arange(0, block)
+    columns = tl.arange(0, block)[None, :]
     head = tl.program_id(1) * head_block + tl.arange(0, head_block)[:, None]
-    inside = columns < half
-    both = inside[None, :] & (head < heads)
-    start = x + row * x_row + head * x_head + columns[None, :]
-    first = tl.load(start, mask=both, other=0.0).to(tl.float32)
-    second = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
-    if norms:
+    inside = (columns < half) & (head < queries + 2 * keys)
+    part = (head >= queries).to(tl.int32) + (head >= queries + keys).to(tl.int32)
+    source = tl.where(part == 2, head - keys, head) if shared else head
+    start = qkv + row * qkv_row + source * (2 * half) + columns
+    first = tl.load(start, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
+    if normed > 0:
         squares = tl.sum(first * first + second * second, axis=1)
         inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
-        kind = weight.dtype.element_ty
-        first_weight = tl.load(weight + columns, mask=inside, other=0.0)[None, :]
-        second_weight = tl.load(weight + half + columns, mask=inside, other=0.0)[None, :]
-        first = ((first * inverse).to(kind) * first_weight).to(tl.float32)
-        second = ((second * inverse).to(kind) * second_weight).to(tl.float32)
-    start = out + row * out_row + head * (2 * half) + columns[None, :]
-    if rotates:
-        c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=both)
-        tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=both)
-    else:
-        tl.store(start, first.to(out.dtype.element_ty), mask=both)
-        tl.store(start + half, second.to(out.dtype.element_ty), mask=both)
+        kind = weights.dtype.element_ty
+        start = weights + part * (2 * half) + columns
+        first_normed = (first * inverse).to(kind) * tl.load(start, mask=inside, other=0.0)
+        second_normed = (second * inverse).to(kind) * tl.load(start + half, mask=inside, other=0.0)
+        first = tl.where(part < normed, first_normed.to(tl.float32), first)
+        second = tl.where(part < normed, second_normed.to(tl.float32), second)
+    turns = inside & (part < 2)
+    c = tl.load(cos + row * cos_row + columns, mask=turns, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * sin_row + columns, mask=turns, other=0.0).to(tl.float32)
+    start = out + row * out_row + head * (2 * half) + columns
+    tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=inside)
+    tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _heads_backward(  # type: ignore[no-untyped-def]
-    dy,
-    x,
-    weight,
+    d_query,
+    d_key,
+    d_value,
+    qkv,
+    weights,
     cos,
     sin,
     out,
-    dy_row,
-    dy_head,
-    x_row,
-    x_head,
+    query_row,
+    query_head,
+    key_row,
+    key_head,
+    value_row,
+    value_head,
+    qkv_row,
     cos_row,
     sin_row,
     out_row,
-    heads,
+    queries,
+    keys,
     half,
     epsilon,
-    norms: tl.constexpr,
-    rotates: tl.constexpr,
+    normed: tl.constexpr,
+    shared: tl.constexpr,
     head_block: tl.constexpr,
     block: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    columns = tl.arange(0, block)
+    columns = tl.arange(0, block)[None, :]
     head = tl.program_id(1) * head_block + tl.arange(0, head_block)[:, None]
-    inside = columns < half
-    both = inside[None, :] & (head < heads)
-    start = dy + row * dy_row + head * dy_head + columns[None, :]
-    first = tl.load(start, mask=both, other=0.0).to(tl.float32)
-    second = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
-    if rotates:
-        c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        turned = first * c + second * s
-        second = second * c - first * s
-        first = turned
-    if norms:
-        start = x + row * x_row + head * x_head + columns[None, :]
-        first_x = tl.load(start, mask=both, other=0.0).to(tl.float32)
-        second_x = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
+    inside = (columns < half) & (head < queries + 2 * keys)
+    part = (head >= queries).to(tl.int32) + (head >= queries + keys).to(tl.int32)
+    # Of the three, one is read for each head.
+    start = d_query + row * query_row + head * query_head + columns
+    first = tl.load(start, mask=inside & (part == 0), other=0.0).to(tl.float32)
+    second = tl.load(start + half, mask=inside & (part == 0), other=0.0).to(tl.float32)
+    start = d_key + row * key_row + (head - queries) * key_head + columns
+    first += tl.load(start, mask=inside & (part == 1), other=0.0).to(tl.float32)
+    second += tl.load(start + half, mask=inside & (part == 1), other=0.0).to(tl.float32)
+    start = d_value + row * value_row + (head - queries - keys) * value_head + columns
+    first += tl.load(start, mask=inside & (part == 2), other=0.0).to(tl.float32)
+    second += tl.load(start + half, mask=inside & (part == 2), other=0.0).to(tl.float32)
+    turns = inside & (part < 2)
+    c = tl.load(cos + row * cos_row + columns, mask=turns, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * sin_row + columns, mask=turns, other=0.0).to(tl.float32)
+    turned = first * c + second * s
+    second = second * c - first * s
+    first = turned
+    if normed > 0:
+        source = tl.where(part == 2, head - keys, head) if shared else head
+        start = qkv + row * qkv_row + source * (2 * half) + columns
+        first_x = tl.load(start, mask=inside, other=0.0).to(tl.float32)
+        second_x = tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
         squares = tl.sum(first_x * first_x + second_x * second_x, axis=1)
         inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
         first_x *= inverse
         second_x *= inverse
-        first *= tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        second *= tl.load(weight + half + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        along = (tl.sum(first * first_x + second * second_x, axis=1) / (2 * half))[:, None]
-        first = inverse * (first - first_x * along)
-        second = inverse * (second - second_x * along)
-    start = out + row * out_row + head * (2 * half) + columns[None, :]
-    tl.store(start, first.to(out.dtype.element_ty), mask=both)
-    tl.store(start + half, second.to(out.dtype.element_ty), mask=both)
+        start = weights + part * (2 * half) + columns
+        first_scaled = first * tl.load(start, mask=inside, other=0.0).to(tl.float32)
+        second_scaled = second * tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
+        along = (tl.sum(first_scaled * first_x + second_scaled * second_x, axis=1) / (2 * half))[:, None]
+        first = tl.where(part < normed, inverse * (first_scaled - first_x * along), first)
+        second = tl.where(part < normed, inverse * (second_scaled - second_x * along), second)
+    start = out + row * out_row + head * (2 * half) + columns
+    tl.store(start, first.to(out.dtype.element_ty), mask=inside)
+    tl.store(start + half, second.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -273,36 +288,33 @@ def gated_backward(gate_up: Tensor, activation: str, dh: Tensor, out: Tensor, d_
     launch(gate_up, dh, out, d_gate_up, *strides, width, *FACTORS[activation], block=BLOCK)
 
 
-def heads(x: Tensor, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor) -> None:
-    """The heads of `x` (T x heads x size), normed if there is a weight, rotated if there are angles."""
-    count, half = x.shape[1], x.shape[2] // 2
-    cos, sin = (x, x) if angles is None else angles
-    strides: tuple[Any, ...] = (*x.stride()[:2], cos.stride(0), sin.stride(0), out.stride(0))
-    grid, blocks = _blocks(x)
-    kind = {"norms": weight is not None, "rotates": angles is not None, **blocks}
-    _heads[grid](x, x if weight is None else weight, cos, sin, out, *strides, count, half, epsilon, **kind)
+def heads(qkv: Tensor, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Query, key and value side by side, normed as `kind` says, the first two rotated, into `out`."""
+    weights = qkv if kind.weights is None else kind.weights
+    strides = (qkv.stride(0), cos.stride(0), sin.stride(0), out.stride(0))
+    grid, options = _launch(len(qkv), kind)
+    _heads[grid](qkv, weights, cos, sin, out, *strides, *kind.counts[:2], kind.size // 2, kind.epsilon, **options)
 
 
 def heads_backward(
-    dy: Tensor, x: Tensor | None, weight: Tensor | None, epsilon: float, angles: Angles | None, out: Tensor
+    outer: Sequence[Tensor], qkv: Tensor | None, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor
 ) -> None:
-    """The gradient of the x of `heads`, into `out`; without a norm, x is not asked for."""
-    count, half = dy.shape[1], dy.shape[2] // 2
-    x = dy if x is None else x
-    cos, sin = (dy, dy) if angles is None else angles
-    strides: tuple[Any, ...] = (*dy.stride()[:2], *x.stride()[:2], cos.stride(0), sin.stride(0), out.stride(0))
-    grid, blocks = _blocks(dy)
-    kind = {"norms": weight is not None, "rotates": angles is not None, **blocks}
-    scale = dy if weight is None else weight
-    _heads_backward[grid](dy, x, scale, cos, sin, out, *strides, count, half, epsilon, **kind)
+    """The gradients of query, key and value before norm and rotation, side by side, into `out`."""
+    qkv = out if qkv is None else qkv
+    weights = out if kind.weights is None else kind.weights
+    strides = [stride for each in outer for stride in each.stride()[:2]]
+    strides += [qkv.stride(0), cos.stride(0), sin.stride(0), out.stride(0)]
+    grid, options = _launch(len(out), kind)
+    tensors = (*outer, qkv, weights, cos, sin, out)
+    _heads_backward[grid](*tensors, *strides, *kind.counts[:2], kind.size // 2, kind.epsilon, **options)
 
 
-def _blocks(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
-    """The programs for heads, T x heads x size, and how much each of them takes."""
-    rows, count, size = x.shape
-    block = triton.next_power_of_2(size // 2)
-    head_block = min(max(1, BLOCK // block), triton.next_power_of_2(count))
-    return (rows, triton.cdiv(count, head_block)), {"head_block": head_block, "block": block}
+def _launch(rows: int, kind: Heads) -> tuple[tuple[int, int], dict[str, int | bool]]:
+    """The programs for heads of so many rows, and how much each of them takes."""
+    block = triton.next_power_of_2(kind.size // 2)
+    head_block = min(max(1, BLOCK // block), triton.next_power_of_2(sum(kind.counts)))
+    options = {"normed": kind.normed, "shared": kind.keys_are_values, "head_block": head_block, "block": block}
+    return (rows, triton.cdiv(sum(kind.counts), head_block)), options
 
 
 def copy(x: Tensor, out: Tensor) -> None:

@@ -24,7 +24,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 
 from stages.layers.elementwise import functions_for
-from stages.layers.elementwise_torch import Angles
 from stages.layers.layer_spec import ACTIVATIONS, LayerSpec, Norm, activation_of, read_spec, stands_alone
 from stages.layers.linear_group import Group, Groups
 from stages.layers.lora_linear import LoraLinear
@@ -107,7 +106,7 @@ class FusedLayer(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self.__dict__["_plain"][0], name)
+            return getattr(self.__dict__.get("_plain", (None,))[0], name)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         """1 x T x width in and out; where rows lie say `cu_seq_lens_q` and its like."""
@@ -131,8 +130,7 @@ class FusedLayer(nn.Module):
 
     def _run(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
         spec = self._spec
-        qkv, x = _NormThenLinear.apply(x, spec.before_attention, self._qkv, *self._qkv.parameters())  # type: ignore[no-untyped-call]
-        query, key, value = _Heads.apply(qkv, cos, sin, self._qkv.sizes, spec)  # type: ignore[no-untyped-call]
+        query, key, value, x = _NormThenHeads.apply(x, cos, sin, spec, self._qkv, *self._qkv.parameters())  # type: ignore[no-untyped-call]
         if cache is not None:
             attention: Any = self.self_attn
             heads_first = (key.transpose(0, 1)[None], value.transpose(0, 1)[None])
@@ -149,68 +147,34 @@ class FusedLayer(nn.Module):
         return output if spec.output_scale is None else output * spec.output_scale
 
 
-class _NormThenLinear(torch.autograd.Function):
-    """The group's outputs for the normed x, and x itself, so that its gradient of the residual comes here too."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, norm: Norm, group: Group, *adapters: Tensor) -> tuple[Tensor, Tensor]:
-        y, thin = group.forward(_normed(x, norm, group))
-        ctx.save_for_backward(x, thin)
-        ctx.norm, ctx.group = norm, group
-        return y, x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor, residual: Tensor) -> tuple[Tensor | None, ...]:
-        x, thin = ctx.saved_tensors
-        dx, gradients = _normed_backward(x, ctx.norm, ctx.group, thin, ctx.group.widen(dy), residual)
-        return dx, None, None, *gradients
-
-
-class _Heads(torch.autograd.Function):
-    """Query, key and value, T x heads x head size each: normed where the layer does so, the first two rotated."""
+class _NormThenHeads(torch.autograd.Function):
+    """Query, key and value of the normed x, T x heads x size each, and x, so that its residual's gradient comes too."""
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, sizes: list[int], spec: LayerSpec
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(cos, sin, qkv if any(spec.head_norms) else None)
-        ctx.sizes, ctx.spec = sizes, spec
-        heads = functions_for(qkv).heads
-        given = _apart(qkv, sizes, spec)
-        out = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in given]
-        for part, norm, angles, rotated in zip(given, spec.head_norms, _turns(cos, sin), out, strict=True):
-            heads(part, *_scale(norm), angles, rotated.flatten(1))
-        return out[0], out[1], out[2]
+        ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, spec: LayerSpec, group: Group, *adapters: Tensor
+    ) -> tuple[Tensor, ...]:
+        qkv, thin = group.forward(_normed(x, spec.before_attention, group))
+        made = spec.heads.made
+        out = x.new_empty(len(x), sum(made))
+        functions_for(x).heads(qkv, spec.heads, cos, sin, out)
+        ctx.save_for_backward(x, thin, cos, sin, qkv if spec.heads.normed else None)
+        ctx.spec, ctx.group = spec, group
+        return *(part.unflatten(-1, (-1, spec.heads.size)) for part in out.split(made, dim=-1)), x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        cos, sin, qkv = ctx.saved_tensors
-        sizes, spec = ctx.sizes, ctx.spec
-        d_qkv = outer[0].new_empty(len(outer[0]), sum(sizes))
-        parts = list(d_qkv.split(sizes, dim=-1))
-        if spec.keys_are_values:
-            parts.append(torch.empty_like(parts[1]))
-        given = (None, None, None) if qkv is None else _apart(qkv, sizes, spec)
-        backward = functions_for(d_qkv).heads_backward
-        for dy, part, norm, angles, out in zip(outer, given, spec.head_norms, _turns(cos, sin), parts, strict=True):
-            backward(dy, part, *_scale(norm), angles, out)
-        if spec.keys_are_values:
-            parts[1].add_(parts[2])
-        return d_qkv, None, None, None, None
-
-
-def _apart(qkv: Tensor, sizes: list[int], spec: LayerSpec) -> tuple[Tensor, ...]:
-    """Query, key and value before norm and rotation, T x heads x head size each."""
-    parts = [part.unflatten(-1, (-1, spec.head_dim)) for part in qkv.split(sizes, dim=-1)]
-    return (*parts, parts[1]) if spec.keys_are_values else tuple(parts)
-
-
-def _turns(cos: Tensor, sin: Tensor) -> tuple[Angles | None, ...]:
-    return (cos, sin), (cos, sin), None
-
-
-def _scale(norm: Norm | None) -> tuple[Tensor | None, float]:
-    return (None, 0.0) if norm is None else (norm.weight, norm.epsilon)
+        x, thin, cos, sin, qkv = ctx.saved_tensors
+        heads, group = ctx.spec.heads, ctx.group
+        wide = x.new_empty(len(x), sum(heads.made)) if heads.keys_are_values else group.new_output_gradient(x)
+        made = wide[:, : sum(heads.made)]
+        functions_for(x).heads_backward(outer[:3], qkv, heads, cos, sin, made)
+        if heads.keys_are_values:
+            _, for_keys, for_values = made.split(heads.made, dim=-1)
+            for_keys.add_(for_values)
+            wide = group.widen(made[:, : group.height])
+        dx, gradients = _normed_backward(x, ctx.spec.before_attention, group, thin, wide, outer[3])
+        return dx, None, None, None, None, *gradients
 
 
 class _LinearThenAdd(torch.autograd.Function):

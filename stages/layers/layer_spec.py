@@ -24,6 +24,32 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """How query, key and value become heads."""
+
+    counts: tuple[int, int, int]
+    """Heads of query, key and value."""
+    size: int
+    normed: int
+    """How many of the three are normed, head by head: none, query and key, or all."""
+    weights: Tensor | None
+    """Of their norms, 3 x size, as `Norm.weight`; of what is not normed, ones."""
+    epsilon: float
+    keys_are_values: bool
+    """Whether values are what keys were before norm and rotation, as in some layers of Gemma 4."""
+
+    @property
+    def given(self) -> list[int]:
+        """The columns of each part that projections give."""
+        return [count * self.size for count in self.counts[: 2 if self.keys_are_values else 3]]
+
+    @property
+    def made(self) -> list[int]:
+        """The columns of query, key and value."""
+        return [count * self.size for count in self.counts]
+
+
+@dataclass(frozen=True)
 class LayerSpec:
     """Attention and a gated MLP, each with a norm before and perhaps one after, whose outputs are added up."""
 
@@ -31,11 +57,7 @@ class LayerSpec:
     after_attention: Norm | None
     before_mlp: Norm
     after_mlp: Norm | None
-    head_dim: int
-    head_norms: tuple[Norm | None, Norm | None, Norm | None]
-    """Over each head of query, key and value."""
-    keys_are_values: bool
-    """Whether values are what keys were before their norm, as in some layers of Gemma 4."""
+    heads: Heads
     activation: str
     scaling: float
     window: int | None
@@ -61,9 +83,7 @@ def read_spec(layer: Any) -> LayerSpec:
         after_attention=_norm(layer.post_attention_layernorm) if after else None,
         before_mlp=_norm(layer.pre_feedforward_layernorm if after else layer.post_attention_layernorm),
         after_mlp=_norm(layer.post_feedforward_layernorm) if after else None,
-        head_dim=attention.head_dim,
-        head_norms=(_head_norm(attention, "q"), _head_norm(attention, "k"), _head_norm(attention, "v")),
-        keys_are_values=attention.v_proj is None,
+        heads=_heads(attention),
         activation=activation_of(attention.config),
         scaling=attention.scaling,
         window=getattr(held_by, "sliding_window", None),
@@ -83,16 +103,25 @@ def stands_alone(layer: Any) -> bool:
     return not any(more + shares)
 
 
-def _head_norm(attention: Any, part: str) -> Norm | None:
-    module = getattr(attention, f"{part}_norm", None)
-    return None if module is None else _norm(module, attention)
+def _heads(attention: Any) -> Heads:
+    size, shared = attention.head_dim, attention.v_proj is None
+    query, key = attention.q_proj.out_features // size, attention.k_proj.out_features // size
+    norms = [_norm(getattr(attention, name)) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+    weights = [norm.weight for norm in norms]
+    return Heads(
+        counts=(query, key, key),
+        size=size,
+        normed=3 if hasattr(attention, "v_norm") else len(norms),
+        # The norm of values, which Gemma 4 has, scales nothing.
+        weights=torch.stack([*weights, torch.ones_like(weights[0])]) if weights else None,
+        epsilon=norms[0].epsilon if norms else 0.0,
+        keys_are_values=shared,
+    )
 
 
-def _norm(module: Any, within: Any = None) -> Norm:
+def _norm(module: Any) -> Norm:
     if hasattr(module, "variance_epsilon"):
         return Norm(module.weight.detach(), module.variance_epsilon)
     if not hasattr(module, "with_scale"):
         return Norm(1 + module.weight.detach().float(), module.eps)
-    if module.with_scale:
-        return Norm(module.weight.detach().float(), module.eps)
-    return Norm(torch.ones(within.head_dim, device=within.o_proj.weight.device), module.eps)
+    return Norm(module.weight.detach().float(), module.eps)

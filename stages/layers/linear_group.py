@@ -63,6 +63,8 @@ class Group(ABC):
         self.layers = layers
         self.sizes = [layer.out_features for layer in layers]
         self.width, self.height = layers[0].in_features, sum(self.sizes)
+        # Finding them anew at each step takes as long as some kernels.
+        self._adapters = [side["default"] for layer in layers for side in (layer.lora_A, layer.lora_B)]
         self._ranks = [layer.r["default"] for layer in layers]
         self._scales = [layer.scaling["default"] for layer in layers]
         biases = [layer.get_base_layer().bias for layer in layers]
@@ -70,7 +72,7 @@ class Group(ABC):
 
     def parameters(self) -> list[Tensor]:
         """The trained tensors: A and B of each layer."""
-        return [side["default"].weight for layer in self.layers for side in (layer.lora_A, layer.lora_B)]
+        return [side.weight for side in self._adapters]
 
     def new_input(self, like: Tensor) -> Tensor:
         """Memory for an input, as many rows as `like` has: only the first `width` columns are to be filled."""

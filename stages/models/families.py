@@ -32,9 +32,9 @@ class Family:
     """The implementation of transformers for rows that are padded or alone. Eager, where its own has no other, as with
     soft caps on scores and with attention sinks."""
     fused: bool = False
-    """Whether its layers are attention and a gated MLP, each with a norm before and perhaps one after, and rotate halves
-    of heads: `FusedLayer` can stand for them. Not for those of Gemma 4 that have experts or that hand on keys and
-    values, see `stages.layers.layer_spec.stands_alone`."""
+    """Whether its layers are attention and a gated MLP, each with a norm before and perhaps one after, and rotate
+    halves of heads: `FusedLayer` can stand for them. Not for those of Gemma 4 that have experts or that hand on keys
+    and values, see `stages.layers.layer_spec.stands_alone`."""
     wrappers: tuple[str, ...] = ()
     """Model types of multimodal models whose text part it is."""
     float16: bool = True

