@@ -25,9 +25,9 @@ from transformers import Cache, PreTrainedModel
 
 from stages.layers.elementwise import functions_for
 from stages.layers.layer_spec import ACTIVATIONS, LayerSpec, Norm, activation_of, read_spec, stands_alone
-from stages.layers.linear_group import Group, Groups
+from stages.layers.linear_group import DenseGroup, Group, Groups
 from stages.layers.lora_linear import LoraLinear
-from stages.layers.packed_attention import Rows, attend
+from stages.layers.packed_attention import Rows, attend, is_flash
 
 
 def can_fuse(model: PreTrainedModel) -> bool:
@@ -55,6 +55,21 @@ def fuse_to_read(model: PreTrainedModel) -> None:
         fuse(model.get_base_model())
         refresh(model.get_base_model())
         torch.cuda.empty_cache()  # the weights lie elsewhere now
+
+
+def can_be_graphed(model: PreTrainedModel) -> bool:
+    """Whether a CUDA graph can hold the layers: what they do depends on shapes alone, and nothing is kept between them.
+
+    Not so where attention looks at where rows lie, and where quantized weights that were unpacked last are reused.
+    """
+    layers = _layers(model)
+    return all(
+        isinstance(layer, FusedLayer)
+        and all(isinstance(group, DenseGroup) for group in layer.groups)
+        and layer.spec.softcap is None
+        and is_flash(model.device, model.dtype, layer.spec.heads.size)
+        for layer in layers
+    )
 
 
 def refresh(model: PreTrainedModel) -> None:
@@ -92,7 +107,7 @@ class FusedLayer(nn.Module):
         # In a tuple it is no submodule: its own are already those of this layer.
         self._plain = (layer,)
         attention, mlp = layer.self_attn, layer.mlp
-        self._spec = read_spec(layer)
+        self.spec = read_spec(layer)
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         self._qkv = groups.make([each for each in projections if each is not None])
         self._out = groups.make((attention.o_proj,))
@@ -129,7 +144,7 @@ class FusedLayer(nn.Module):
         return self._qkv.layers[0].adds_default() and not (reading and self._qkv.rounds)
 
     def _run(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
-        spec = self._spec
+        spec = self.spec
         query, key, value, x = _NormThenHeads.apply(x, cos, sin, spec, self._qkv, *self._qkv.parameters())  # type: ignore[no-untyped-call]
         if cache is not None:
             attention: Any = self.self_attn

@@ -203,6 +203,13 @@ def _has_flash(query: Tensor) -> bool:
     return takes and torch.cuda.get_device_capability(query.device) >= (8,)
 
 
+def is_flash(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether rows without soft caps are attended to by the flash attention of PyTorch."""
+    if device.type != "cuda" or dtype is torch.float32 or head_size > FLASH_HEAD:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8,) and _newest_flash(device, head_size) is None
+
+
 @cache
 def _newest_flash(device: torch.device, head_size: int) -> Callable[..., Tensor] | None:
     """FlashAttention 4, where it is installed: on an H100 it takes 0.6 of the time of the one that PyTorch has."""

@@ -21,8 +21,9 @@ from stages.layers.packed_attention import PACKED, use_attention
 from stages.layers.packed_rows import Packed, split
 from stages.models.families import family_of, fused_families, logit_softcap, reads_packed, scales_logits
 from stages.training.chunked_loss import token_losses
+from stages.training.graphed_losses import GraphedLosses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
-from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
+from stages.training.objectives import CROSS_ENTROPY, TokenLosses, TrainingObjective
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             )
         self.plan = MemoryPlan(2**31, 0)
         self.objective = objective
+        alone = objective is CROSS_ENTROPY and self.packs and self.accelerator.num_processes == 1
+        self._graphed = GraphedLosses(self.base, self.losses) if alone else None
         self._preview = preview
         self._lora_plus_ratio = lora_plus_ratio
         self._stepped_down = False
@@ -97,7 +100,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         model.train()
         rows = inputs["rows"]
         try:
-            loss = self._backward(rows, self.plan)
+            loss = self._backward(rows, self.plan, self._graphed)
         except torch.OutOfMemoryError:
             if self._stepped_down:
                 raise UserError(
@@ -116,12 +119,14 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.state.num_input_tokens_seen += sum(map(len, rows))
         return loss
 
-    def _backward(self, rows: Sequence[Any], plan: MemoryPlan) -> Tensor:
+    def _backward(self, rows: Sequence[Any], plan: MemoryPlan, graphed: GraphedLosses | None = None) -> Tensor:
         refresh(self.base)
         terms = sum(map(self.objective.terms, rows))
         loss = torch.zeros((), device=self.base.device)
-        for batch in self._micro_batches(rows, plan):
-            part = self._terms_of([rows[row] for row in batch]).sum() / terms
+        batches = self._micro_batches(rows, plan)
+        losses = graphed if graphed and len(batches) == 1 and not plan.recomputed_layers else self.losses
+        for batch in batches:
+            part = self._terms_of([rows[row] for row in batch], losses).sum() / terms
             self.accelerator.backward(part)
             loss += part.detach()
         return loss
@@ -131,8 +136,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             return [[row] for row in range(len(rows))]
         return split([len(row) for row in rows], plan.micro_batch_tokens)
 
-    def _terms_of(self, rows: Sequence[Any]) -> Tensor:
-        return self.objective.losses(self.objective.pack(rows, self.base.device), self.losses)
+    def _terms_of(self, rows: Sequence[Any], losses: TokenLosses) -> Tensor:
+        return self.objective.losses(self.objective.pack(rows, self.base.device), losses)
 
     def losses(self, packed: Packed) -> Tensor:
         """The cross-entropy of each predicted token, K; of a model that reads no packed rows there is one row."""
@@ -160,7 +165,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         means = torch.zeros(len(rows))
         with torch.no_grad():
             for batch in self._micro_batches(rows, self.plan):
-                losses = self._terms_of([rows[row] for row in batch]).float()
+                losses = self._terms_of([rows[row] for row in batch], self.losses).float()
                 counts = torch.tensor([self.objective.terms(rows[row]) for row in batch], device=losses.device)
                 owners = torch.arange(len(batch), device=losses.device).repeat_interleave(counts)
                 means[batch] = (losses.new_zeros(len(batch)).index_add(0, owners, losses) / counts).cpu()
