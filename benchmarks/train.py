@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,9 +39,10 @@ from stages.core.errors import UserError
 from stages.layers.fused_layer import fuse, refresh
 from stages.layers.lora_linear import use_lora_linear
 from stages.layers.packed_attention import PACKED, use_attention
-from stages.layers.packed_rows import IGNORED, TrainingRow, pack, split
+from stages.layers.packed_rows import IGNORED, Packed, TrainingRow, pack, split
 from stages.models.families import logit_softcap
 from stages.training.chunked_loss import token_losses
+from stages.training.graphed_losses import GraphedLosses
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import (
     GIB,
@@ -72,6 +74,8 @@ class Arm:
     fp8: bool = False
     fused: bool = True
     """Our way: layers are fused, not those of transformers."""
+    graphed: bool = True
+    """Our way: small models' steps are CUDA graphs."""
     checkpointed: bool = True
     """Not our way: all layers are recomputed."""
 
@@ -89,6 +93,7 @@ ARMS = [
     Arm("ours, a card of 48 GB", card=48),
     Arm("ours, in the least memory", card=0),
     Arm("ours, layers of transformers, a card of 80 GB", card=80, fused=False),
+    Arm("ours, no CUDA graphs, a card of 80 GB", card=80, graphed=False),
 ]
 
 
@@ -178,11 +183,15 @@ def micro_batches(arm: Arm, rows: list[TrainingRow], plan: MemoryPlan | None) ->
 
 
 def our_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
-    packed = pack(rows, "cuda")
+    return packed_losses(model, pack(rows, "cuda")).sum()
+
+
+def packed_losses(model: PeftModel, packed: Packed) -> torch.Tensor:
+    """The loss of each predicted token."""
     base = model.get_base_model()
-    hidden = base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0, packed.positions]
+    hidden = base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0]
     softcap = logit_softcap(base.config)
-    return token_losses(hidden, packed.targets, base.get_output_embeddings().weight, softcap).sum()
+    return token_losses(hidden[packed.positions], packed.targets, base.get_output_embeddings().weight, softcap)
 
 
 def usual_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
@@ -203,6 +212,7 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
     plan = plan_for(model, arm, steps) if arm.card is not None else None
     optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
     loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if plan else usual_loss
+    graphed = GraphedLosses(model.get_base_model(), partial(packed_losses, model))
     steps = steps[: WARM_UP + arm.steps] if plan else steps[: 1 + arm.steps]
     times: list[float] = []
     gc.collect()
@@ -212,11 +222,14 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
         labelled = sum(len(row.completion_ids) for row in rows)
         torch.cuda.synchronize()
         began = time.perf_counter()
-        if plan:
+        batches = list(micro_batches(arm, rows, plan))
+        # As the trainer does.
+        small = plan and arm.graphed and len(batches) == 1 and not plan.recomputed_layers
+        if plan and not small:
             refresh(model.get_base_model())
-        for batch in micro_batches(arm, rows, plan):
-            loss = loss_of(model, batch) / labelled
-            torch.autograd.backward([loss])
+        for batch in batches:
+            loss = graphed(pack(batch, "cuda")).sum() if small else loss_of(model, batch)
+            torch.autograd.backward([loss / labelled])
         optimizer.step()
         optimizer.zero_grad()
         torch.cuda.synchronize()

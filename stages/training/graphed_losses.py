@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from stages.layers.fused_layer import can_be_graphed
+from stages.layers.fused_layer import can_be_graphed, refresh
 from stages.layers.packed_rows import Packed
 
 TOKENS = 512
@@ -32,9 +32,13 @@ Losses = Callable[[Packed], Tensor]
 
 
 class GraphedLosses:
-    """The losses of packed rows, as `losses` computes them, by a graph where the same shape comes a second time.
+    """The losses of packed rows under the adapters as they are, by a graph where a shape comes a second time.
 
+    A shape's first rows are filled up too: a training that is resumed begins to count anew, and is to round alike.
     Gradients lie in the graph's memory until the next step: all rows of a step have to be in one batch.
+
+    Args:
+        losses: computes them after a `refresh` of the model.
     """
 
     def __init__(self, model: PreTrainedModel, losses: Losses) -> None:
@@ -54,17 +58,18 @@ class GraphedLosses:
         """The cross-entropy of each predicted token, K."""
         shape = full_shape(packed)
         if not self._can or 4 * self._weights * shape[0] > MOST_WORK:
-            return self._losses(packed)
-        self._seen[shape] += 1
-        if shape not in self._graphs and (self._seen[shape] == 1 or len(self._graphs) == MOST_GRAPHS):
+            refresh(self._model)
             return self._losses(packed)
         inputs = filled(packed, shape)
-        if shape not in self._graphs:
+        self._seen[shape] += 1
+        if shape not in self._graphs and self._seen[shape] > 1 and len(self._graphs) < MOST_GRAPHS:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            module = _OfTensors(self._model, self._losses, longest=shape[0])
-            self._graphs[shape] = torch.cuda.make_graphed_callables(module, inputs, pool=self._pool)
-        losses: Tensor = self._graphs[shape](*inputs)
+            self._graphs[shape] = torch.cuda.make_graphed_callables(self._of(shape), inputs, pool=self._pool)
+        losses: Tensor = (self._graphs.get(shape) or self._of(shape))(*inputs)
         return losses[: len(packed.targets)]
+
+    def _of(self, shape: Shape) -> LossesOfTensors:
+        return LossesOfTensors(self._model, self._losses, longest=shape[0])
 
 
 def full_shape(packed: Packed) -> Shape:
@@ -91,8 +96,8 @@ def filled(packed: Packed, shape: Shape) -> tuple[Tensor, ...]:
     return pad(ids, (0, more)), pad(positions, (0, more)), bounds, places, targets
 
 
-class _OfTensors(nn.Module):
-    """The losses as a function of tensors alone, and of the model's parameters."""
+class LossesOfTensors(nn.Module):
+    """The losses as a function of tensors alone, and of the model's parameters, which fused layers take over first."""
 
     def __init__(self, model: PreTrainedModel, losses: Losses, longest: int) -> None:
         super().__init__()
@@ -100,6 +105,7 @@ class _OfTensors(nn.Module):
         self._losses, self._longest = losses, longest
 
     def forward(self, ids: Tensor, positions: Tensor, bounds: Tensor, places: Tensor, targets: Tensor) -> Tensor:
+        refresh(self.model)
         inputs: dict[str, Tensor | int] = {
             "input_ids": ids,
             "position_ids": positions,

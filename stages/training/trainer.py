@@ -120,11 +120,14 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
     def _backward(self, rows: Sequence[Any], plan: MemoryPlan, graphed: GraphedLosses | None = None) -> Tensor:
-        refresh(self.base)
         terms = sum(map(self.objective.terms, rows))
         loss = torch.zeros((), device=self.base.device)
         batches = self._micro_batches(rows, plan)
-        losses = graphed if graphed and len(batches) == 1 and not plan.recomputed_layers else self.losses
+        losses: TokenLosses = self.losses
+        if graphed and len(batches) == 1 and not plan.recomputed_layers:
+            losses = graphed
+        else:
+            refresh(self.base)
         for batch in batches:
             part = self._terms_of([rows[row] for row in batch], losses).sum() / terms
             self.accelerator.backward(part)

@@ -12,7 +12,7 @@ from stages.layers.lora_linear import use_lora_linear
 from stages.layers.packed_attention import PACKED, use_attention
 from stages.layers.packed_rows import Packed, TrainingRow, pack
 from stages.training.chunked_loss import token_losses
-from stages.training.graphed_losses import GraphedLosses, Losses, _OfTensors, filled, full_shape
+from stages.training.graphed_losses import GraphedLosses, Losses, LossesOfTensors, filled, full_shape
 from tests.tiny_families import VOCABULARY, text
 
 SHAPES = [[(9, 5), (21, 4), (1, 2)], [(13, 9)], [(30, 3), (4, 4)], [(200, 80)]]
@@ -60,7 +60,7 @@ def test_filled_up_rows_have_the_same_losses_and_gradients(step: int) -> None:
     inputs = filled(rows, (tokens, predicted, count))
     assert [len(each.flatten()) for each in inputs] == [tokens, tokens, count + 1, predicted, predicted]
     expected = losses(rows)
-    found = _OfTensors(model.get_base_model(), losses, tokens)(*inputs)[: len(rows.targets)]
+    found = LossesOfTensors(model.get_base_model(), losses, tokens)(*inputs)[: len(rows.targets)]
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradients(model, found), gradients(model, expected))
 
@@ -79,15 +79,14 @@ def test_graphs_give_the_losses_and_gradients_of_the_weights_as_they_are() -> No
     graphed = GraphedLosses(base, losses)
     for step in (0, 1, 2, 3, 0, 3, 1, 2):
         rows = packed(step, "cuda")
+        found = graphed(rows)
+        found_gradients = gradients(model, found)
         expected = losses(rows)
         expected_gradients = gradients(model, expected)
-        found = graphed(rows)
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
-        found_gradients = gradients(model, found)
         assert (found_gradients - expected_gradients).norm() <= 2e-2 * expected_gradients.norm()
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.grad is not None:
                     weight -= 1e-2 * weight.grad.sign()
-        refresh(base)
     assert graphed.count == 1
