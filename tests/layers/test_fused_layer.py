@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {}),
     "gemma": ("gemma", {}),
     "gemma2": ("gemma2", {**MIXED, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 1.0}),
-    "gemma3": ("gemma3_text", {**MIXED, "query_pre_attn_scalar": 8}),
+    "gemma3": ("gemma3_text", {**MIXED, "query_pre_attn_scalar": 64}),
     "gemma4": ("gemma4_unified_text", {**MIXED, "global_head_dim": 32, "attention_k_eq_v": True}),
 }
 CONFIGS = [AutoConfig.for_model(kind, **SHAPE | settings) for kind, settings in FAMILIES.values()]
@@ -62,7 +62,15 @@ def adapted(config: PreTrainedConfig, device: str = "cpu", **lora: Any) -> PeftM
     set_seed(0)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     attention = family_of(config).attention
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention).to(device)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight += 0.1 * torch.randn(weight.shape, generator=generator)
+            if "q_norm" in name:
+                weight *= 0.25  # Gemma 4 divides scores by nothing: bfloat16 alone would change all.
+    model.to(device)
     settings = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "init_lora_weights": False, **lora}
     return get_peft_model(model, use_lora_linear(LoraConfig(**settings, task_type="CAUSAL_LM"))).train()
 
@@ -192,7 +200,7 @@ def test_products_in_8_bits_come_near_those_in_bfloat16_and_leave_layers_their_w
     use_attention(base, PACKED)
     fuse(base, fp8=True)
     refresh(base)
-    assert plain < error(packed(model)) < 10 * plain
+    assert plain < error(packed(model)) < 5 * plain
     use_attention(base, family_of(base.config).attention)
     assert torch.equal(one_by_one(model), loss)
 
