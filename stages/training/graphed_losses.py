@@ -22,10 +22,11 @@ TOKENS = 512
 PREDICTED = 256
 ROWS = 8
 """What inputs are filled up to multiples of: the work on more is far less than what launching takes."""
-MOST_WORK = 2e13
-"""FLOP of forward and backward pass from which an H200 takes longer to compute than to launch, about."""
+MOST_WORK = 5e12
+"""FLOP of a step, which an H200 computes in some 15 ms. Beyond it launching counts for less, and the memory of the
+largest graph, which is kept between steps, for more."""
 MOST_GRAPHS = 16
-"""Each holds its gradients, and the memory that the largest takes is kept."""
+"""Each keeps gradients of its own."""
 
 Shape = tuple[int, int, int]
 Losses = Callable[[Packed], Tensor]
