@@ -14,6 +14,8 @@ from tokenizers.models import WordLevel
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -23,7 +25,42 @@ from transformers import (
     set_seed,
 )
 
+from stages.models.families import family_of
+
 SHAPES: dict[str, PreTrainedConfig] = {
+    "gemma3-270m": Gemma3TextConfig(
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=18,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+        vocab_size=262144,
+        sliding_window=512,
+        query_pre_attn_scalar=256,
+    ),
+    "gemma2-9b": Gemma2Config(
+        hidden_size=3584,
+        intermediate_size=14336,
+        num_hidden_layers=42,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=256,
+        vocab_size=256000,
+        sliding_window=4096,
+        query_pre_attn_scalar=256,
+    ),
+    "gemma3-12b": Gemma3TextConfig(
+        hidden_size=3840,
+        intermediate_size=15360,
+        num_hidden_layers=48,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=256,
+        vocab_size=262208,
+        sliding_window=1024,
+        query_pre_attn_scalar=256,
+    ),
     "solar-10b": LlamaConfig(
         hidden_size=4096,
         intermediate_size=14336,
@@ -80,7 +117,7 @@ def random_model(config: PreTrainedConfig, *, nf4: bool) -> PreTrainedModel:
     set_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation="sdpa"
+            config, dtype=torch.bfloat16, attn_implementation=family_of(config).attention
         )
     if nf4:
         replace_linear(model, torch.nn.Linear, four_bit)

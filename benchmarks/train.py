@@ -1,11 +1,13 @@
 """Training speed on a GPU: ours against the usual settings, for base models of real shapes with random weights.
 
     python -m benchmarks.train --shape solar-10b --output solar.jsonl
+    python -m benchmarks.train --shape gemma3-270m --rows four dialogues --arms 2 11
 
 Prints a table: useful tokens a second (no padding), peak memory, and the share of the matrix rate that was measured in
 the same run: 4N FLOP a token for N weights, since frozen weights take part in the forward pass and in the gradient of
-the activations, and recomputation is not useful work. Rows are either all of 2,048 tokens or as long as dialogues of
-the competition with their prompt. Ours plans by itself what to do with the memory that a card of so many GB has.
+the activations, and recomputation is not useful work. Rows are all of 2,048 tokens, as long as dialogues of the
+competition with their prompt, or four of 900 tokens together, as a step on the sample has. Ours plans by itself what to
+do with the memory that a card of so many GB has.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,11 +36,13 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from benchmarks.random_models import SHAPES, random_model, save_random_model
 from stages.core.errors import UserError
+from stages.layers.chunked_loss import token_losses
 from stages.layers.fused_layer import fuse, refresh
 from stages.layers.lora_linear import use_lora_linear
 from stages.layers.packed_attention import PACKED, use_attention
-from stages.layers.packed_rows import IGNORED, TrainingRow, pack, split
-from stages.training.chunked_loss import token_losses
+from stages.layers.packed_rows import IGNORED, Packed, TrainingRow, pack, split
+from stages.models.families import logit_softcap
+from stages.training.graphed_losses import GraphedLosses
 from stages.training.matrix_rate import matrix_rate
 from stages.training.memory_plan import (
     GIB,
@@ -50,7 +55,7 @@ from stages.training.memory_plan import (
     trainable,
 )
 
-KINDS = ("dialogues", "2048")
+KINDS = ("dialogues", "2048", "four")
 WARM_UP = 2
 SEED = 0
 
@@ -67,6 +72,10 @@ class Arm:
     card: float | None = None
     """Our way: GiB of the card whose memory is used; what is sold as 24 GB has about as many. 0: the least."""
     fp8: bool = False
+    fused: bool = True
+    """Our way: layers are fused, not those of transformers."""
+    graphed: bool = True
+    """Our way: small models' steps are CUDA graphs."""
     checkpointed: bool = True
     """Not our way: all layers are recomputed."""
 
@@ -83,6 +92,8 @@ ARMS = [
     Arm("ours, FP8, a card of 48 GB", card=48, fp8=True),
     Arm("ours, a card of 48 GB", card=48),
     Arm("ours, in the least memory", card=0),
+    Arm("ours, layers of transformers, a card of 80 GB", card=80, fused=False),
+    Arm("ours, no CUDA graphs, a card of 80 GB", card=80, graphed=False),
 ]
 
 
@@ -124,7 +135,8 @@ def build(config: PreTrainedConfig, arm: Arm) -> PeftModel:
         parameter.data = parameter.data.float()
     if ours:
         use_attention(model, PACKED)
-        fuse(model, fp8=arm.fp8)
+        if arm.fused:
+            fuse(model, fp8=arm.fp8)
     else:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
@@ -171,10 +183,15 @@ def micro_batches(arm: Arm, rows: list[TrainingRow], plan: MemoryPlan | None) ->
 
 
 def our_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
-    packed = pack(rows, "cuda")
+    return packed_losses(model, pack(rows, "cuda")).sum()
+
+
+def packed_losses(model: PeftModel, packed: Packed) -> torch.Tensor:
+    """The loss of each predicted token."""
     base = model.get_base_model()
-    hidden = base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0, packed.positions]
-    return token_losses(hidden, packed.targets, base.get_output_embeddings().weight).sum()
+    hidden = base.base_model(**packed.inputs, use_cache=False).last_hidden_state[0]
+    softcap = logit_softcap(base.config)
+    return token_losses(hidden[packed.positions], packed.targets, base.get_output_embeddings().weight, softcap)
 
 
 def usual_loss(model: PeftModel, rows: list[TrainingRow]) -> torch.Tensor:
@@ -195,6 +212,7 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
     plan = plan_for(model, arm, steps) if arm.card is not None else None
     optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, fused=True)
     loss_of: Callable[[PeftModel, list[TrainingRow]], torch.Tensor] = our_loss if plan else usual_loss
+    graphed = GraphedLosses(model.get_base_model(), partial(packed_losses, model))
     steps = steps[: WARM_UP + arm.steps] if plan else steps[: 1 + arm.steps]
     times: list[float] = []
     gc.collect()
@@ -204,11 +222,14 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
         labelled = sum(len(row.completion_ids) for row in rows)
         torch.cuda.synchronize()
         began = time.perf_counter()
-        if plan:
+        batches = list(micro_batches(arm, rows, plan))
+        # As the trainer does.
+        small = plan and arm.graphed and len(batches) == 1 and not plan.recomputed_layers
+        if plan and not small:
             refresh(model.get_base_model())
-        for batch in micro_batches(arm, rows, plan):
-            loss = loss_of(model, batch) / labelled
-            torch.autograd.backward([loss])
+        for batch in batches:
+            loss = graphed(pack(batch, "cuda")).sum() if small else loss_of(model, batch)
+            torch.autograd.backward([loss / labelled])
         optimizer.step()
         optimizer.zero_grad()
         torch.cuda.synchronize()
@@ -241,12 +262,14 @@ def count_weights(config: PreTrainedConfig) -> int:
 
 
 def rows_of(kind: str, config: PreTrainedConfig) -> list[list[TrainingRow]]:
-    """The rows of each step: 16 thousand tokens of one length, or 16 dialogues."""
+    """The rows of each step: 16 thousand tokens of one length, 16 dialogues, or four short rows."""
     rng = random.Random(SEED)
     words = config.vocab_size
     steps = WARM_UP + max(arm.steps for arm in ARMS)
     if kind == "2048":
         return [fixed_rows(2048, 8, words, rng) for _ in range(steps)]
+    if kind == "four":
+        return [[fixed_rows(length, 1, words, rng)[0] for length in (150, 200, 250, 300)] for _ in range(steps)]
     return [dialogue_rows(16, words, rng) for _ in range(steps)]
 
 
@@ -271,7 +294,7 @@ def measure_unsloth(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="solar-10b")
-    parser.add_argument("--rows", choices=KINDS, nargs="*", default=KINDS)
+    parser.add_argument("--rows", choices=KINDS, nargs="*", default=KINDS[:2])
     parser.add_argument("--arms", type=int, nargs="*", default=range(len(ARMS)), help="which arms, counted from 0")
     parser.add_argument("--unsloth", type=Path, help="the interpreter of an environment with Unsloth")
     parser.add_argument("--unsloth-arms", type=int, nargs="*", default=range(len(UNSLOTH)), help="which of its arms")

@@ -7,7 +7,8 @@ builds. Each has its counterpart in plain PyTorch in `stages.layers.elementwise_
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from math import pi
 
 import torch
 import triton
@@ -15,25 +16,45 @@ import triton.language as tl
 from torch import Tensor
 
 from stages.layers.elementwise_torch import FP8, FP8_MAX, LEAST
+from stages.layers.layer_spec import Heads
 
 BLOCK = 1024
 ROW_BLOCK = 4096
+FACTORS = {"silu": (1.0, 0.0), "gelu_pytorch_tanh": (2 * (2 / pi) ** 0.5, 2 * (2 / pi) ** 0.5 * 0.044715)}
+"""An activation is x sigmoid(a x + b x^3), by a and b: (1 + tanh z) / 2 is sigmoid(2 z)."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rms_norm(x, weight, out, x_row, out_row, width, epsilon, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rms_norm(  # type: ignore[no-untyped-def]
+    x, weight, residual, out, x_row, residual_row, out_row, width, epsilon, adds: tl.constexpr, block: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     inside = columns < width
     values = tl.load(x + row * x_row + columns, mask=inside, other=0.0).to(tl.float32)
     inverse = tl.rsqrt(tl.sum(values * values) / width + epsilon)
-    unit = (values * inverse).to(out.dtype.element_ty)
-    tl.store(out + row * out_row + columns, unit * tl.load(weight + columns, mask=inside, other=0.0), mask=inside)
+    unit = (values * inverse).to(weight.dtype.element_ty)
+    normed = unit * tl.load(weight + columns, mask=inside, other=0.0)
+    if adds:
+        normed += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0)
+    tl.store(out + row * out_row + columns, normed.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rms_norm_backward(  # type: ignore[no-untyped-def]
-    x, weight, dy, residual, dx, x_row, dy_row, residual_row, dx_row, width, epsilon, block: tl.constexpr
+    x,
+    weight,
+    dy,
+    residual,
+    dx,
+    x_row,
+    dy_row,
+    residual_row,
+    dx_row,
+    width,
+    epsilon,
+    adds: tl.constexpr,
+    block: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
@@ -44,24 +65,25 @@ def _rms_norm_backward(  # type: ignore[no-untyped-def]
     inverse = tl.rsqrt(tl.sum(values * values) / width + epsilon)
     unit = values * inverse
     gradient = inverse * (scaled - unit * (tl.sum(scaled * unit) / width))
-    gradient += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0).to(tl.float32)
+    if adds:
+        gradient += tl.load(residual + row * residual_row + columns, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx + row * dx_row + columns, gradient.to(dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gated(gate_up, out, gate_up_row, out_row, width, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gated(gate_up, out, gate_up_row, out_row, width, slope, cubic, block: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     inside = columns < width
     gate = tl.load(gate_up + row * gate_up_row + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * gate_up_row + width + columns, mask=inside, other=0.0)
-    active = (gate * tl.sigmoid(gate)).to(up.dtype)
+    active = (gate * tl.sigmoid(gate * (slope + cubic * gate * gate))).to(up.dtype)
     tl.store(out + row * out_row + columns, active * up, mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gated_backward(  # type: ignore[no-untyped-def]
-    gate_up, dh, out, d_gate_up, gate_up_row, dh_row, out_row, d_gate_up_row, width, block: tl.constexpr
+    gate_up, dh, out, d_gate_up, gate_up_row, dh_row, out_row, d_gate_up_row, width, slope, cubic, block: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
@@ -69,9 +91,10 @@ def _gated_backward(  # type: ignore[no-untyped-def]
     gate = tl.load(gate_up + row * gate_up_row + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * gate_up_row + width + columns, mask=inside, other=0.0)
     gradient = tl.load(dh + row * dh_row + columns, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(gate)
+    bend = cubic * gate * gate
+    sigmoid = tl.sigmoid(gate * (slope + bend))
     active = gate * sigmoid
-    d_gate = gradient * up.to(tl.float32) * (sigmoid + active * (1 - sigmoid))
+    d_gate = gradient * up.to(tl.float32) * (sigmoid + active * (1 - sigmoid) * (slope + 3 * bend))
     tl.store(out + row * out_row + columns, active.to(up.dtype) * up, mask=inside)
     start = d_gate_up + row * d_gate_up_row + columns
     tl.store(start, d_gate.to(up.dtype), mask=inside)
@@ -79,35 +102,119 @@ def _gated_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rotate(  # type: ignore[no-untyped-def]
-    x,
+def _heads(  # type: ignore[no-untyped-def]
+    qkv,
+    weights,
     cos,
     sin,
     out,
-    x_row,
-    x_head,
+    qkv_row,
     cos_row,
     sin_row,
     out_row,
-    direction,
-    heads,
+    queries,
+    keys,
     half,
+    epsilon,
+    normed: tl.constexpr,
+    shared: tl.constexpr,
     head_block: tl.constexpr,
     block: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    columns = tl.arange(0, block)
+    columns = tl.arange(0, block)[None, :]
     head = tl.program_id(1) * head_block + tl.arange(0, head_block)[:, None]
-    inside = columns < half
-    both = inside[None, :] & (head < heads)
-    start = x + row * x_row + head * x_head + columns[None, :]
-    first = tl.load(start, mask=both, other=0.0).to(tl.float32)
-    second = tl.load(start + half, mask=both, other=0.0).to(tl.float32)
-    c = tl.load(cos + row * cos_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-    s = tl.load(sin + row * sin_row + columns, mask=inside, other=0.0).to(tl.float32)[None, :] * direction
-    start = out + row * out_row + head * (2 * half) + columns[None, :]
-    tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=both)
-    tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=both)
+    inside = (columns < half) & (head < queries + 2 * keys)
+    part = (head >= queries).to(tl.int32) + (head >= queries + keys).to(tl.int32)
+    source = tl.where(part == 2, head - keys, head) if shared else head
+    start = qkv + row * qkv_row + source * (2 * half) + columns
+    first = tl.load(start, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
+    if normed > 0:
+        squares = tl.sum(first * first + second * second, axis=1)
+        inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
+        kind = weights.dtype.element_ty
+        start = weights + part * (2 * half) + columns
+        first_normed = (first * inverse).to(kind) * tl.load(start, mask=inside, other=0.0)
+        second_normed = (second * inverse).to(kind) * tl.load(start + half, mask=inside, other=0.0)
+        first = tl.where(part < normed, first_normed.to(tl.float32), first)
+        second = tl.where(part < normed, second_normed.to(tl.float32), second)
+    turns = inside & (part < 2)
+    c = tl.load(cos + row * cos_row + columns, mask=turns, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * sin_row + columns, mask=turns, other=0.0).to(tl.float32)
+    start = out + row * out_row + head * (2 * half) + columns
+    tl.store(start, (first * c - second * s).to(out.dtype.element_ty), mask=inside)
+    tl.store(start + half, (second * c + first * s).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _heads_backward(  # type: ignore[no-untyped-def]
+    d_query,
+    d_key,
+    d_value,
+    qkv,
+    weights,
+    cos,
+    sin,
+    out,
+    query_row,
+    query_head,
+    key_row,
+    key_head,
+    value_row,
+    value_head,
+    qkv_row,
+    cos_row,
+    sin_row,
+    out_row,
+    queries,
+    keys,
+    half,
+    epsilon,
+    normed: tl.constexpr,
+    shared: tl.constexpr,
+    head_block: tl.constexpr,
+    block: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, block)[None, :]
+    head = tl.program_id(1) * head_block + tl.arange(0, head_block)[:, None]
+    inside = (columns < half) & (head < queries + 2 * keys)
+    part = (head >= queries).to(tl.int32) + (head >= queries + keys).to(tl.int32)
+    # Of the three, one is read for each head.
+    start = d_query + row * query_row + head * query_head + columns
+    first = tl.load(start, mask=inside & (part == 0), other=0.0).to(tl.float32)
+    second = tl.load(start + half, mask=inside & (part == 0), other=0.0).to(tl.float32)
+    start = d_key + row * key_row + (head - queries) * key_head + columns
+    first += tl.load(start, mask=inside & (part == 1), other=0.0).to(tl.float32)
+    second += tl.load(start + half, mask=inside & (part == 1), other=0.0).to(tl.float32)
+    start = d_value + row * value_row + (head - queries - keys) * value_head + columns
+    first += tl.load(start, mask=inside & (part == 2), other=0.0).to(tl.float32)
+    second += tl.load(start + half, mask=inside & (part == 2), other=0.0).to(tl.float32)
+    turns = inside & (part < 2)
+    c = tl.load(cos + row * cos_row + columns, mask=turns, other=1.0).to(tl.float32)
+    s = tl.load(sin + row * sin_row + columns, mask=turns, other=0.0).to(tl.float32)
+    turned = first * c + second * s
+    second = second * c - first * s
+    first = turned
+    if normed > 0:
+        source = tl.where(part == 2, head - keys, head) if shared else head
+        start = qkv + row * qkv_row + source * (2 * half) + columns
+        first_x = tl.load(start, mask=inside, other=0.0).to(tl.float32)
+        second_x = tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
+        squares = tl.sum(first_x * first_x + second_x * second_x, axis=1)
+        inverse = tl.rsqrt(squares / (2 * half) + epsilon)[:, None]
+        first_x *= inverse
+        second_x *= inverse
+        start = weights + part * (2 * half) + columns
+        first_scaled = first * tl.load(start, mask=inside, other=0.0).to(tl.float32)
+        second_scaled = second * tl.load(start + half, mask=inside, other=0.0).to(tl.float32)
+        along = (tl.sum(first_scaled * first_x + second_scaled * second_x, axis=1) / (2 * half))[:, None]
+        first = tl.where(part < normed, inverse * (first_scaled - first_x * along), first)
+        second = tl.where(part < normed, inverse * (second_scaled - second_x * along), second)
+    start = out + row * out_row + head * (2 * half) + columns
+    tl.store(start, first.to(out.dtype.element_ty), mask=inside)
+    tl.store(start + half, second.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -137,45 +244,77 @@ def _to_fp8(x, out, scales, x_row, width, largest_fp8, least, block: tl.constexp
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> None:
     """The norm of each row of `x`, into `out`."""
+    _norm(x, weight, epsilon, None, out)
+
+
+def rms_norm_add(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor) -> Tensor:
+    """The norm of each row of `x`, plus `residual`."""
+    out = torch.empty_like(residual)
+    _norm(x, weight, epsilon, residual, out)
+    return out
+
+
+def _norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None, out: Tensor) -> None:
     rows, width = x.shape
-    launch = _rms_norm[(rows,)]
-    launch(x, weight, out, x.stride(0), out.stride(0), width, epsilon, block=triton.next_power_of_2(width), num_warps=8)
+    added = x if residual is None else residual
+    strides = (x.stride(0), added.stride(0), out.stride(0))
+    kind = {"adds": residual is not None, "block": triton.next_power_of_2(width), "num_warps": 8}
+    _rms_norm[(rows,)](x, weight, added, out, *strides, width, epsilon, **kind)
 
 
-def rms_norm_backward(x: Tensor, weight: Tensor, epsilon: float, dy: Tensor, residual: Tensor) -> Tensor:
-    """The gradient of x: that of the norm plus `residual`, what reaches x beside it."""
+def rms_norm_backward(
+    x: Tensor, weight: Tensor, epsilon: float, dy: Tensor, residual: Tensor | None, out: Tensor
+) -> None:
+    """The gradient of x, into `out`: that of the norm plus `residual`, what reaches x beside it."""
     rows, width = x.shape
-    dx = torch.empty_like(x)
-    strides = (x.stride(0), dy.stride(0), residual.stride(0), dx.stride(0))
-    launch = _rms_norm_backward[(rows,)]
-    block = triton.next_power_of_2(width)
-    launch(x, weight, dy, residual, dx, *strides, width, epsilon, block=block, num_warps=8)
-    return dx
+    added = x if residual is None else residual
+    strides = (x.stride(0), dy.stride(0), added.stride(0), out.stride(0))
+    kind = {"adds": residual is not None, "block": triton.next_power_of_2(width), "num_warps": 8}
+    _rms_norm_backward[(rows,)](x, weight, dy, added, out, *strides, width, epsilon, **kind)
 
 
-def gated(gate_up: Tensor, out: Tensor) -> None:
-    """SiLU of the first half of the columns, times the second half, into `out`."""
+def gated(gate_up: Tensor, activation: str, out: Tensor) -> None:
+    """The activation of the first half of the columns, times the second half, into `out`."""
     rows, width = out.shape
-    _gated[(rows, triton.cdiv(width, BLOCK))](gate_up, out, gate_up.stride(0), out.stride(0), width, block=BLOCK)
+    launch = _gated[(rows, triton.cdiv(width, BLOCK))]
+    launch(gate_up, out, gate_up.stride(0), out.stride(0), width, *FACTORS[activation], block=BLOCK)
 
 
-def gated_backward(gate_up: Tensor, dh: Tensor, out: Tensor, d_gate_up: Tensor) -> None:
+def gated_backward(gate_up: Tensor, activation: str, dh: Tensor, out: Tensor, d_gate_up: Tensor) -> None:
     """`gated` again, into `out`, and the gradient of its input, into `d_gate_up`."""
     rows, width = dh.shape
     strides = (gate_up.stride(0), dh.stride(0), out.stride(0), d_gate_up.stride(0))
-    _gated_backward[(rows, triton.cdiv(width, BLOCK))](gate_up, dh, out, d_gate_up, *strides, width, block=BLOCK)
+    launch = _gated_backward[(rows, triton.cdiv(width, BLOCK))]
+    launch(gate_up, dh, out, d_gate_up, *strides, width, *FACTORS[activation], block=BLOCK)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, back: bool = False) -> None:
-    """Rotate the heads of `x` (T x heads x size) by their position, or back, into `out` (T x heads * size).
+def heads(qkv: Tensor, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Query, key and value side by side, normed as `kind` says, the first two rotated, into `out`."""
+    weights = qkv if kind.weights is None else kind.weights
+    strides = (qkv.stride(0), cos.stride(0), sin.stride(0), out.stride(0))
+    grid, options = _launch(len(qkv), kind)
+    _heads[grid](qkv, weights, cos, sin, out, *strides, *kind.counts[:2], kind.size // 2, kind.epsilon, **options)
 
-    `out` may be the memory of `x`.
-    """
-    rows, heads, size = x.shape
-    strides: tuple[Any, ...] = (*x.stride()[:2], cos.stride(0), sin.stride(0), out.stride(0))
-    blocks = {"head_block": min(16, triton.next_power_of_2(heads)), "block": triton.next_power_of_2(size // 2)}
-    grid = (rows, triton.cdiv(heads, blocks["head_block"]))
-    _rotate[grid](x, cos, sin, out, *strides, -1.0 if back else 1.0, heads, size // 2, **blocks)
+
+def heads_backward(
+    outer: Sequence[Tensor], qkv: Tensor | None, kind: Heads, cos: Tensor, sin: Tensor, out: Tensor
+) -> None:
+    """The gradients of query, key and value before norm and rotation, side by side, into `out`."""
+    qkv = out if qkv is None else qkv
+    weights = out if kind.weights is None else kind.weights
+    strides = [stride for each in outer for stride in each.stride()[:2]]
+    strides += [qkv.stride(0), cos.stride(0), sin.stride(0), out.stride(0)]
+    grid, options = _launch(len(out), kind)
+    tensors = (*outer, qkv, weights, cos, sin, out)
+    _heads_backward[grid](*tensors, *strides, *kind.counts[:2], kind.size // 2, kind.epsilon, **options)
+
+
+def _launch(rows: int, kind: Heads) -> tuple[tuple[int, int], dict[str, int | bool]]:
+    """The programs for heads of so many rows, and how much each of them takes."""
+    block = triton.next_power_of_2(kind.size // 2)
+    head_block = min(max(1, BLOCK // block), triton.next_power_of_2(sum(kind.counts)))
+    options = {"normed": kind.normed, "shared": kind.keys_are_values, "head_block": head_block, "block": block}
+    return (rows, triton.cdiv(sum(kind.counts), head_block)), options
 
 
 def copy(x: Tensor, out: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Decoder layers of the Llama family with their products fused, for training and for reading prompts on a GPU.
+"""Decoder layers of Llama's and Gemma's kinds with their products fused, to train and to read prompts on a GPU.
 
 A layer of transformers with PEFT's adapters runs seven frozen products, fourteen thin ones and some thirty
 memory-bound operations, and keeps nearly every result of theirs for the backward pass. `FusedLayer` computes the same
@@ -7,6 +7,8 @@ function on packed rows with
 - one product for query, key and value, and one for gate and up, adapters included (see `stages.layers.linear_group`);
 - a backward pass that computes norms and the activation again instead of keeping them;
 - one kernel for each element-wise part.
+
+What a family has of its own, such as norms after attention and MLP, is data: see `stages.layers.layer_spec`.
 
 The modules of the layer stay what and where they are, so an adapter is saved, loaded and merged as ever.
 """
@@ -22,19 +24,21 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 
 from stages.layers.elementwise import functions_for
-from stages.layers.linear_group import Group, Groups
+from stages.layers.layer_spec import ACTIVATIONS, LayerSpec, Norm, activation_of, read_spec, stands_alone
+from stages.layers.linear_group import DenseGroup, Group, Groups
 from stages.layers.lora_linear import LoraLinear
-from stages.layers.packed_attention import Rows, attend
+from stages.layers.packed_attention import Rows, attend, is_flash
 
 
 def can_fuse(model: PreTrainedModel) -> bool:
     """Whether the decoder layers of a model that has its adapters can be fused: all are plain LoRA, on every layer.
 
     Args:
-        model: of a family whose layers are norm, attention, norm and gated MLP, and rotate halves of heads.
+        model: of a family whose layers are attention and a gated MLP with norms, and rotate halves of heads.
     """
     config = model.config
-    return config.hidden_act == "silu" and not config.attention_dropout and all(map(_is_plain, _layers(model)))
+    known = activation_of(config) in ACTIVATIONS and not config.attention_dropout
+    return known and all(stands_alone(layer) and _is_plain(layer) for layer in _layers(model))
 
 
 def fuse(model: PreTrainedModel, *, fp8: bool = False) -> None:
@@ -51,6 +55,21 @@ def fuse_to_read(model: PreTrainedModel) -> None:
         fuse(model.get_base_model())
         refresh(model.get_base_model())
         torch.cuda.empty_cache()  # the weights lie elsewhere now
+
+
+def can_be_graphed(model: PreTrainedModel) -> bool:
+    """Whether a CUDA graph can hold the layers: what they do depends on shapes alone, and nothing is kept between them.
+
+    Not so where attention looks at where rows lie, and where quantized weights that were unpacked last are reused.
+    """
+    layers = _layers(model)
+    return all(
+        isinstance(layer, FusedLayer)
+        and all(isinstance(group, DenseGroup) for group in layer.groups)
+        and layer.spec.softcap is None
+        and is_flash(model.device, model.dtype, layer.spec.heads.size)
+        for layer in layers
+    )
 
 
 def refresh(model: PreTrainedModel) -> None:
@@ -70,7 +89,9 @@ def _is_plain(layer: Any) -> bool:
     linears = [getattr(layer.self_attn, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
     linears += [getattr(layer.mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
     return all(
-        isinstance(linear, LoraLinear) and isinstance(linear.lora_dropout["default"], nn.Identity) for linear in linears
+        isinstance(linear, LoraLinear) and isinstance(linear.lora_dropout["default"], nn.Identity)
+        for linear in linears
+        if linear is not None
     )
 
 
@@ -81,10 +102,14 @@ class FusedLayer(nn.Module):
         super().__init__()
         for name, module in layer.named_children():
             setattr(self, name, module)
+        for name, buffer in layer.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
         # In a tuple it is no submodule: its own are already those of this layer.
         self._plain = (layer,)
         attention, mlp = layer.self_attn, layer.mlp
-        self._qkv = groups.make((attention.q_proj, attention.k_proj, attention.v_proj))
+        self.spec = read_spec(layer)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._qkv = groups.make([each for each in projections if each is not None])
         self._out = groups.make((attention.o_proj,))
         self._gate_up = groups.make((mlp.gate_proj, mlp.up_proj))
         self._down = groups.make((mlp.down_proj,))
@@ -96,7 +121,7 @@ class FusedLayer(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self.__dict__["_plain"][0], name)
+            return getattr(self.__dict__.get("_plain", (None,))[0], name)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         """1 x T x width in and out; where rows lie say `cu_seq_lens_q` and its like."""
@@ -119,137 +144,129 @@ class FusedLayer(nn.Module):
         return self._qkv.layers[0].adds_default() and not (reading and self._qkv.rounds)
 
     def _run(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
-        attention: Any = self.self_attn
-        norm: Any = self.input_layernorm
-        mlp_norm: Any = self.post_attention_layernorm
-        qkv, x = _NormThenLinear.apply(  # type: ignore[no-untyped-call]
-            x, norm.weight, norm.variance_epsilon, self._qkv, *self._qkv.parameters()
-        )
-        if hasattr(attention, "q_norm"):
-            query, key, value = (
-                part.unflatten(-1, (-1, attention.head_dim)) for part in qkv.split(self._qkv.sizes, dim=-1)
-            )
-            qkv = torch.cat([part.flatten(1) for part in (attention.q_norm(query), attention.k_norm(key), value)], -1)
-        query, key, value = _Rotate.apply(qkv, cos, sin, self._qkv.sizes, attention.head_dim)  # type: ignore[no-untyped-call]
+        spec = self.spec
+        query, key, value, x = _NormThenHeads.apply(x, cos, sin, spec, self._qkv, *self._qkv.parameters())  # type: ignore[no-untyped-call]
         if cache is not None:
+            attention: Any = self.self_attn
             heads_first = (key.transpose(0, 1)[None], value.transpose(0, 1)[None])
             key, value = (held[0].transpose(0, 1) for held in cache.update(*heads_first, attention.layer_idx))
-        # Mistral's attention looks it up in the configuration; that of others has its layer's own, or none.
-        held_by = attention if hasattr(attention, "sliding_window") else attention.config
-        window = getattr(held_by, "sliding_window", None)
-        attended = attend(query, key, value, rows, scaling=attention.scaling, sliding_window=window)
-        x = _LinearThenAdd.apply(attended.flatten(1), x, self._out, *self._out.parameters())  # type: ignore[no-untyped-call]
-        output: Tensor = _GatedMlp.apply(  # type: ignore[no-untyped-call]
-            x,
-            mlp_norm.weight,
-            mlp_norm.variance_epsilon,
-            self._gate_up,
-            self._down,
-            *self._gate_up.parameters(),
-            *self._down.parameters(),
+        attended = attend(
+            query, key, value, rows, scaling=spec.scaling, sliding_window=spec.window, softcap=spec.softcap
         )
-        return output
+        x = _LinearThenAdd.apply(  # type: ignore[no-untyped-call]
+            attended.flatten(1), x, self._out, spec.after_attention, *self._out.parameters()
+        )
+        output: Tensor = _GatedMlp.apply(  # type: ignore[no-untyped-call]
+            x, spec, self._gate_up, self._down, *self._gate_up.parameters(), *self._down.parameters()
+        )
+        return output if spec.output_scale is None else output * spec.output_scale
 
 
-class _NormThenLinear(torch.autograd.Function):
-    """The group's outputs for the normed x, and x itself, so that its gradient of the residual comes here too."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, epsilon: float, group: Group, *adapters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        normed = group.new_input(x)
-        functions_for(x).rms_norm(x, weight, epsilon, normed[:, : group.width])
-        y, thin = group.forward(normed)
-        ctx.save_for_backward(x, weight, thin)
-        ctx.epsilon, ctx.group = epsilon, group
-        return y, x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor, residual: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, thin = ctx.saved_tensors
-        normed = torch.empty_like(x)
-        functions_for(x).rms_norm(x, weight, ctx.epsilon, normed)
-        d_normed, gradients = ctx.group.backward(normed, thin, ctx.group.widen(dy))
-        dx = functions_for(x).rms_norm_backward(x, weight, ctx.epsilon, d_normed, residual)
-        return dx, None, None, None, *gradients
-
-
-class _Rotate(torch.autograd.Function):
-    """Query and key, rotated, and value: T x heads x head size each."""
+class _NormThenHeads(torch.autograd.Function):
+    """Query, key and value of the normed x, T x heads x size each, and x, so that its residual's gradient comes too."""
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, sizes: list[int], head_dim: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(cos, sin)
-        ctx.sizes = sizes
-        out = torch.empty_like(qkv)
-        query, key, value = qkv.split(sizes, dim=-1)
-        rotated = out.split(sizes, dim=-1)
-        functions_for(qkv).rotate(query.unflatten(-1, (-1, head_dim)), cos, sin, rotated[0])
-        functions_for(qkv).rotate(key.unflatten(-1, (-1, head_dim)), cos, sin, rotated[1])
-        functions_for(qkv).copy(value, rotated[2])
-        heads = [part.unflatten(-1, (-1, head_dim)) for part in rotated]
-        return heads[0], heads[1], heads[2]
+        ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, spec: LayerSpec, group: Group, *adapters: Tensor
+    ) -> tuple[Tensor, ...]:
+        qkv, thin = group.forward(_normed(x, spec.before_attention, group))
+        made = spec.heads.made
+        out = x.new_empty(len(x), sum(made))
+        functions_for(x).heads(qkv, spec.heads, cos, sin, out)
+        ctx.save_for_backward(x, thin, cos, sin, qkv if spec.heads.normed else None)
+        ctx.spec, ctx.group = spec, group
+        return *(part.unflatten(-1, (-1, spec.heads.size)) for part in out.split(made, dim=-1)), x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, d_query: Tensor, d_key: Tensor, d_value: Tensor) -> tuple[Tensor | None, ...]:
-        cos, sin = ctx.saved_tensors
-        d_qkv = d_query.new_empty(len(d_query), sum(ctx.sizes))
-        parts = d_qkv.split(ctx.sizes, dim=-1)
-        functions_for(d_query).rotate(d_query, cos, sin, parts[0], back=True)
-        functions_for(d_query).rotate(d_key, cos, sin, parts[1], back=True)
-        functions_for(d_query).copy(d_value.flatten(1), parts[2])
-        return d_qkv, None, None, None, None
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        x, thin, cos, sin, qkv = ctx.saved_tensors
+        heads, group = ctx.spec.heads, ctx.group
+        wide = x.new_empty(len(x), sum(heads.made)) if heads.keys_are_values else group.new_output_gradient(x)
+        made = wide[:, : sum(heads.made)]
+        functions_for(x).heads_backward(outer[:3], qkv, heads, cos, sin, made)
+        if heads.keys_are_values:
+            _, for_keys, for_values = made.split(heads.made, dim=-1)
+            for_keys.add_(for_values)
+            wide = group.widen(made[:, : group.height])
+        dx, gradients = _normed_backward(x, ctx.spec.before_attention, group, thin, wide, outer[3])
+        return dx, None, None, None, None, *gradients
 
 
 class _LinearThenAdd(torch.autograd.Function):
-    """The group's output for x, plus the residual."""
+    """The group's output for x, normed where there is a norm, plus the residual."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, group: Group, *adapters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, residual: Tensor, group: Group, norm: Norm | None, *adapters: Tensor) -> Tensor:
         y, thin = group.forward(group.widen_input(x))
-        ctx.save_for_backward(x, thin)
-        ctx.group = group
-        return y.add_(residual)
+        ctx.save_for_backward(x, thin, None if norm is None else y)
+        ctx.group, ctx.norm = group, norm
+        return _added(y, norm, residual)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, thin = ctx.saved_tensors
-        dx, gradients = ctx.group.backward(x, thin, ctx.group.widen(dy))
-        return dx, dy, None, *gradients
+        x, thin, y = ctx.saved_tensors
+        dx, gradients = ctx.group.backward(x, thin, _added_backward(y, ctx.norm, ctx.group, dy))
+        return dx, dy, None, None, *gradients
 
 
 class _GatedMlp(torch.autograd.Function):
-    """x plus the gated MLP of the normed x. Of its inner results only the one before the activation is kept."""
+    """x plus the gated MLP of the normed x. Its inner results before activation and norm are kept, no others."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, epsilon: float, gate_up: Group, down: Group, *adapters: Tensor
-    ) -> Tensor:
-        normed = gate_up.new_input(x)
-        functions_for(x).rms_norm(x, weight, epsilon, normed[:, : gate_up.width])
-        hidden, thin = gate_up.forward(normed)
+    def forward(ctx: Any, x: Tensor, spec: LayerSpec, gate_up: Group, down: Group, *adapters: Tensor) -> Tensor:
+        hidden, thin = gate_up.forward(_normed(x, spec.before_mlp, gate_up))
         active = down.new_input(x)
-        functions_for(x).gated(hidden, active[:, : down.width])
+        functions_for(x).gated(hidden, spec.activation, active[:, : down.width])
         y, down_thin = down.forward(active)
-        ctx.save_for_backward(x, weight, hidden, thin, down_thin)
-        ctx.epsilon, ctx.gate_up, ctx.down = epsilon, gate_up, down
-        return y.add_(x)
+        ctx.save_for_backward(x, hidden, thin, down_thin, None if spec.after_mlp is None else y)
+        ctx.spec, ctx.gate_up, ctx.down = spec, gate_up, down
+        return _added(y, spec.after_mlp, x)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, hidden, thin, down_thin = ctx.saved_tensors
-        kernels, gate_up, down = functions_for(x), ctx.gate_up, ctx.down
-        wide = down.widen(dy)
+        x, hidden, thin, down_thin, y = ctx.saved_tensors
+        spec, gate_up, down = ctx.spec, ctx.gate_up, ctx.down
+        wide = _added_backward(y, spec.after_mlp, down, dy)
         d_active, d_thin = down.input_gradient(wide)
         active = torch.empty_like(d_active)
         d_hidden = gate_up.new_output_gradient(x)
-        kernels.gated_backward(hidden, d_active, active, d_hidden[:, : gate_up.height])
+        functions_for(x).gated_backward(hidden, spec.activation, d_active, active, d_hidden[:, : gate_up.height])
         for_down = down.adapter_gradients(active, down_thin, wide, d_thin)
-        normed = torch.empty_like(x)
-        kernels.rms_norm(x, weight, ctx.epsilon, normed)
-        d_normed, for_gate_up = gate_up.backward(normed, thin, d_hidden)
-        dx = kernels.rms_norm_backward(x, weight, ctx.epsilon, d_normed, dy)
-        return dx, None, None, None, None, *for_gate_up, *for_down
+        dx, for_gate_up = _normed_backward(x, spec.before_mlp, gate_up, thin, d_hidden, dy)
+        return dx, None, None, None, *for_gate_up, *for_down
+
+
+def _normed(x: Tensor, norm: Norm, group: Group) -> Tensor:
+    """The norm of x as a group takes it."""
+    normed = group.new_input(x)
+    functions_for(x).rms_norm(x, norm.weight, norm.epsilon, normed[:, : group.width])
+    return normed
+
+
+def _normed_backward(
+    x: Tensor, norm: Norm, group: Group, thin: Tensor, dy: Tensor, residual: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradients of x and of the group's adapters; `residual` is what reaches x beside the norm."""
+    kernels = functions_for(x)
+    normed, dx = torch.empty_like(x), torch.empty_like(x)
+    kernels.rms_norm(x, norm.weight, norm.epsilon, normed)
+    d_normed, gradients = group.backward(normed, thin, dy)
+    kernels.rms_norm_backward(x, norm.weight, norm.epsilon, d_normed, residual, dx)
+    return dx, gradients
+
+
+def _added(y: Tensor, norm: Norm | None, residual: Tensor) -> Tensor:
+    """A group's output, normed where there is a norm, plus the residual."""
+    if norm is None:
+        return y.add_(residual)
+    added: Tensor = functions_for(y).rms_norm_add(y, norm.weight, norm.epsilon, residual)
+    return added
+
+
+def _added_backward(y: Tensor | None, norm: Norm | None, group: Group, dy: Tensor) -> Tensor:
+    """The gradient of a group's output as its methods take it, from that of `_added`."""
+    if norm is None:
+        return group.widen(dy)
+    wide = group.new_output_gradient(dy)
+    functions_for(dy).rms_norm_backward(y, norm.weight, norm.epsilon, dy, None, wide[:, : group.height])
+    return wide

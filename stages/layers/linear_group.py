@@ -63,6 +63,8 @@ class Group(ABC):
         self.layers = layers
         self.sizes = [layer.out_features for layer in layers]
         self.width, self.height = layers[0].in_features, sum(self.sizes)
+        # Finding them anew at each step takes as long as some kernels.
+        self._adapters = [side["default"] for layer in layers for side in (layer.lora_A, layer.lora_B)]
         self._ranks = [layer.r["default"] for layer in layers]
         self._scales = [layer.scaling["default"] for layer in layers]
         biases = [layer.get_base_layer().bias for layer in layers]
@@ -70,7 +72,7 @@ class Group(ABC):
 
     def parameters(self) -> list[Tensor]:
         """The trained tensors: A and B of each layer."""
-        return [side["default"].weight for layer in self.layers for side in (layer.lora_A, layer.lora_B)]
+        return [side.weight for side in self._adapters]
 
     def new_input(self, like: Tensor) -> Tensor:
         """Memory for an input, as many rows as `like` has: only the first `width` columns are to be filled."""
@@ -105,12 +107,12 @@ class Group(ABC):
             dy: the gradient of the output, as `input_gradient` takes it.
             d_thin: what `input_gradient` gave for it.
         """
-        for_down = (d_thin.T @ x).split([*self._ranks, d_thin.shape[1] - sum(self._ranks)])
-        for_up = (dy[:, : self.height].T @ thin).split(self.sizes)
+        for_down = (d_thin.T @ x).float().split([*self._ranks, d_thin.shape[1] - sum(self._ranks)])
+        for_up = (dy[:, : self.height].T @ thin).float().split(self.sizes)
         gradients: list[Tensor] = []
         column = 0
         for rank, scale, down, up in zip(self._ranks, self._scales, for_down, for_up, strict=False):
-            gradients += [down.float(), up[:, column : column + rank].float() * scale]
+            gradients += [down, up[:, column : column + rank] * scale]
             column += rank
         return gradients
 
@@ -129,7 +131,7 @@ class Group(ABC):
             parameters[::2], parameters[1::2], self._ranks, self.sizes, self._scales, strict=True
         ):
             down[column : column + rank].copy_(a)
-            up[row : row + size, column : column + rank].copy_(b * scale)
+            torch.mul(b, scale, out=up[row : row + size, column : column + rank])
             row, column = row + size, column + rank
 
 

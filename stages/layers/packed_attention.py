@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from stages.core.errors import UserError
+from stages.layers.capped_attention import attend_capped
 
 PACKED = "packed"
 """The name under which transformers knows `packed_attention`."""
@@ -28,6 +29,8 @@ NO_MATTER = {
     "output_router_logits", "position_ids", "return_dict", "use_cache", "used_slots",
 }  # fmt: skip
 """What models hand on to their attention that changes nothing of what it computes here."""
+FLASH_HEAD = 256
+"""The largest heads that PyTorch's flash attention takes; in Gemma 4, layers without a window have larger ones."""
 FLASH_4_HEAD = 128
 """The largest heads that FlashAttention 4 takes on Hopper and on Blackwell alike, forward and backward."""
 
@@ -144,8 +147,18 @@ def attend(
 ) -> Tensor:
     """The same on flat tensors: T x heads x head size in and out."""
     windowed = sliding_window is not None and rows.most_keys > sliding_window
-    plain = softcap is None and sinks is None and not dropout
-    if not plain or not _has_flash(query):
+    known = sinks is None and not dropout and _has_flash(query)
+    if known and softcap is not None and len(query) == len(key):
+        return attend_capped(
+            query,
+            key,
+            value,
+            rows.queries,
+            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            window=sliding_window if windowed else None,
+            softcap=softcap,
+        )
+    if not known or softcap is not None:
         spans = zip(pairwise(rows.queries.tolist()), pairwise(rows.keys.tolist()), strict=True)
         kind = _Kind(scaling, sliding_window, softcap, sinks, dropout)
         alone = [
@@ -185,8 +198,16 @@ def attend(
 
 
 def _has_flash(query: Tensor) -> bool:
-    """Flash attention takes no float32, and no GPU before NVIDIA's Ampere."""
-    return query.is_cuda and query.dtype is not torch.float32 and torch.cuda.get_device_capability(query.device) >= (8,)
+    """Flash attention takes no float32, no heads wider than 256, and no GPU before NVIDIA's Ampere."""
+    takes = query.is_cuda and query.dtype is not torch.float32 and query.shape[-1] <= FLASH_HEAD
+    return takes and torch.cuda.get_device_capability(query.device) >= (8,)
+
+
+def is_flash(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether rows without soft caps are attended to by the flash attention of PyTorch."""
+    if device.type != "cuda" or dtype is torch.float32 or head_size > FLASH_HEAD:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8,) and _newest_flash(device, head_size) is None
 
 
 @cache

@@ -32,8 +32,9 @@ class Family:
     """The implementation of transformers for rows that are padded or alone. Eager, where its own has no other, as with
     soft caps on scores and with attention sinks."""
     fused: bool = False
-    """Whether its layers are norm, attention, norm and gated MLP, and rotate halves of heads: `FusedLayer` can stand
-    for them."""
+    """Whether its layers are attention and a gated MLP, each with a norm before and perhaps one after, and rotate
+    halves of heads: `FusedLayer` can stand for them. Not for those of Gemma 4 that have experts or that hand on keys
+    and values, see `stages.layers.layer_spec.stands_alone`."""
     wrappers: tuple[str, ...] = ()
     """Model types of multimodal models whose text part it is."""
     float16: bool = True
@@ -47,11 +48,11 @@ FAMILIES: dict[str, Family] = {
     "mistral": Family(fused=True, wrappers=("mistral3",)),
     "qwen2": Family(fused=True),
     "qwen3": Family(fused=True),
-    "gemma": Family(),
-    "gemma2": Family(attention="eager", float16=False),
-    "gemma3_text": Family(wrappers=("gemma3",), float16=False),
-    "gemma4_text": Family(wrappers=("gemma4",), float16=False),
-    "gemma4_unified_text": Family(wrappers=("gemma4_unified",), float16=False),
+    "gemma": Family(fused=True),
+    "gemma2": Family(attention="eager", fused=True, float16=False),
+    "gemma3_text": Family(fused=True, wrappers=("gemma3",), float16=False),
+    "gemma4_text": Family(fused=True, wrappers=("gemma4",), float16=False),
+    "gemma4_unified_text": Family(fused=True, wrappers=("gemma4_unified",), float16=False),
     "ministral": Family(),
     "ministral3": Family(wrappers=("mistral3",)),
     "exaone4": Family(),
@@ -72,8 +73,8 @@ FAMILIES: dict[str, Family] = {
     "qwen3_next": Family(packed=False),
 }
 
-SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
-"""Settings by which a model changes its logits after the output embedding; such a model computes them itself."""
+SCALED_LOGITS = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+"""Settings by which a model scales its logits after the output embedding; such a model computes them itself."""
 VARYING_ROPE = ("dynamic", "longrope")
 """Kinds of rotary embedding that change for all rows of a batch with the longest one."""
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -96,9 +97,15 @@ def reads_packed(config: PreTrainedConfig) -> bool:
 
 
 def scales_logits(config: PreTrainedConfig) -> bool:
-    """Whether a model's logits are more than a product with its output embedding."""
+    """Whether a model's logits are more than a product with its output embedding, and perhaps a soft cap on it."""
     text = config.get_text_config()
     return any(getattr(text, name, None) for name in SCALED_LOGITS)
+
+
+def logit_softcap(config: PreTrainedConfig) -> float | None:
+    """What a model's logits are kept below by a soft cap, if they are."""
+    softcap: float | None = getattr(config.get_text_config(), "final_logit_softcapping", None)
+    return softcap
 
 
 def fused_families() -> list[str]:

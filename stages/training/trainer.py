@@ -19,14 +19,15 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from stages.core.errors import UserError
+from stages.layers.chunked_loss import token_losses
 from stages.layers.fused_layer import can_fuse, fuse, refresh
 from stages.layers.packed_attention import PACKED, use_attention
 from stages.layers.packed_rows import Packed, deal, split
-from stages.models.families import family_of, fused_families, reads_packed, scales_logits
-from stages.training.chunked_loss import token_losses
+from stages.models.families import family_of, fused_families, logit_softcap, reads_packed, scales_logits
 from stages.training.gradients import Gradients
+from stages.training.graphed_losses import GraphedLosses
 from stages.training.memory_plan import MemoryPlan, count_layers, set_recomputed, step_down, trainable
-from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
+from stages.training.objectives import CROSS_ENTROPY, TokenLosses, TrainingObjective
 from stages.training.processes import ALONE, Processes
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             )
         self.plan = MemoryPlan(2**31, 0)
         self.objective = objective
+        alone = objective is CROSS_ENTROPY and self.packs and lanes == 1  # so that a step may be one micro-batch
+        self._graphed = GraphedLosses(self.base, self.losses) if alone else None
         self._preview = preview
         self._lora_plus_ratio = lora_plus_ratio
         self._stepped_down = False
@@ -102,13 +105,13 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.model.train()
         refresh(self.base)
         row = self.objective.example(tokens)
-        self._run([row], self.objective.terms(row))
+        self._run([row], self.objective.terms(row), self.losses)
         self.model.zero_grad(set_to_none=True)
 
     def rehearse(self, rows: Sequence[Any]) -> None:
         """Forward and backward of a step on these rows, in all processes; nothing is learned."""
         self.model.train()
-        self._backward(rows, self.plan)
+        self._backward(rows, self.plan, self._graphed)
         self.model.zero_grad(set_to_none=True)
 
     def training_step(
@@ -118,7 +121,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         model.train()
         rows = inputs["rows"]
         try:
-            loss = self._backward(rows, self.plan)
+            loss = self._backward(rows, self.plan, self._graphed)
         except torch.OutOfMemoryError:
             if self._stepped_down or self.gradients.on_their_way:
                 raise UserError(
@@ -137,23 +140,28 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         self.state.num_input_tokens_seen += sum(map(len, rows))
         return loss
 
-    def _backward(self, rows: Sequence[Any], plan: MemoryPlan) -> Tensor:
-        refresh(self.base)
+    def _backward(self, rows: Sequence[Any], plan: MemoryPlan, graphed: GraphedLosses | None = None) -> Tensor:
         terms = sum(map(self.objective.terms, rows))
+        lanes = self._micro_batches(rows, plan)
+        losses: TokenLosses = self.losses
+        if graphed and len(lanes[0]) == 1 and not plan.recomputed_layers:
+            losses = graphed
+        else:
+            refresh(self.base)
         return self.gradients.add_up(
             [
                 [
-                    partial(self._run, [rows[row] for row in batch], terms, self._seed(lane, number))
+                    partial(self._run, [rows[row] for row in batch], terms, losses, self._seed(lane, number))
                     for number, batch in enumerate(batches)
                 ]
-                for lane, batches in enumerate(self._micro_batches(rows, plan))
+                for lane, batches in enumerate(lanes)
             ]
         )
 
-    def _run(self, rows: Sequence[Any], terms: int, seed: int | None = None) -> Tensor:
+    def _run(self, rows: Sequence[Any], terms: int, losses: TokenLosses, seed: int | None = None) -> Tensor:
         """Forward and backward on a micro-batch of a step with so many terms; its part of the loss."""
         with _drawing_from(seed):
-            part = self._terms_of(rows).sum() / terms
+            part = self._terms_of(rows, losses).sum() / terms
             self.accelerator.backward(part)
         return part.detach()
 
@@ -175,8 +183,8 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             for lane in lanes
         ]
 
-    def _terms_of(self, rows: Sequence[Any]) -> Tensor:
-        return self.objective.losses(self.objective.pack(rows, self.base.device), self.losses)
+    def _terms_of(self, rows: Sequence[Any], losses: TokenLosses) -> Tensor:
+        return self.objective.losses(self.objective.pack(rows, self.base.device), losses)
 
     def losses(self, packed: Packed) -> Tensor:
         """The cross-entropy of each predicted token, K; of a model that reads no packed rows there is one row."""
@@ -187,7 +195,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
             logits = self.base(**inputs, use_cache=False, logits_to_keep=packed.positions).logits[0].float()
             return cross_entropy(logits, packed.targets, reduction="none")
         hidden = self.base.base_model(**inputs, use_cache=False).last_hidden_state[0]
-        return token_losses(hidden[packed.positions], packed.targets, head.weight)
+        return token_losses(hidden[packed.positions], packed.targets, head.weight, logit_softcap(self.base.config))
 
     def evaluation_loop(
         self,
@@ -205,7 +213,7 @@ class SummaryTrainer(SFTTrainer):  # type: ignore[misc]
         with torch.no_grad():
             lanes = self._micro_batches(rows, self.plan)
             for batch in (batch for lane in lanes[self.processes.share(self.lanes)] for batch in lane):
-                losses = self._terms_of([rows[row] for row in batch]).float()
+                losses = self._terms_of([rows[row] for row in batch], self.losses).float()
                 counts = torch.tensor([self.objective.terms(rows[row]) for row in batch], device=losses.device)
                 owners = torch.arange(len(batch), device=losses.device).repeat_interleave(counts)
                 means[batch] = (losses.new_zeros(len(batch)).index_add(0, owners, losses) / counts).cpu()

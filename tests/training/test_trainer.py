@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from stages.core.errors import UserError
 from stages.core.params import Params, Quantization, load_params
+from stages.layers.chunked_loss import token_losses
 from stages.layers.fused_layer import FusedLayer, refresh
 from stages.layers.lora_linear import use_lora_linear
 from stages.layers.packed_attention import PACKED, PADDED, use_attention
 from stages.layers.packed_rows import TrainingRow, pack
 from stages.models.load import load_base
-from stages.training.chunked_loss import token_losses
 from stages.training.memory_plan import MemoryPlan, trainable
 from stages.training.objectives import CROSS_ENTROPY, TrainingObjective
 from stages.training.trainer import SummaryTrainer, as_dataset
@@ -173,9 +173,9 @@ def test_no_logits_are_computed_for_prompts(
     trainer = make_trainer(load(), tmp_path)
     shapes = []
 
-    def watch(hidden: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def watch(hidden: torch.Tensor, *others: Any) -> torch.Tensor:
         shapes.append(tuple(hidden.shape))
-        return token_losses(hidden, labels, weight)
+        return token_losses(hidden, *others)
 
     monkeypatch.setattr("stages.training.trainer.token_losses", watch)
     head = trainer.model.get_output_embeddings()
@@ -283,11 +283,11 @@ def test_out_of_memory_once_halves_the_micro_batches_and_loses_no_step(
     _, whole = train_one_step(load(), tmp_path, batch_size=8)
     calls = []
 
-    def fail_once(hidden: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        calls.append(len(labels))
+    def fail_once(hidden: torch.Tensor, *others: Any) -> torch.Tensor:
+        calls.append(len(hidden))
         if len(calls) == 2:
             raise torch.OutOfMemoryError
-        return token_losses(hidden, labels, weight)
+        return token_losses(hidden, *others)
 
     monkeypatch.setattr("stages.training.trainer.token_losses", fail_once)
     trainer, lowered = train_one_step(load(), tmp_path, batch_size=8, plan=MemoryPlan(60, 0))

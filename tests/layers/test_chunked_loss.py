@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from stages.layers.chunked_loss import token_losses
 from stages.training import chunked_loss as loss
-from stages.training.chunked_loss import token_losses
 
 
 @pytest.mark.parametrize("positions_at_once", [1, 3, 100])
+@pytest.mark.parametrize("softcap", [None, 1.5])
 def test_losses_and_gradients_are_those_of_cross_entropy(
-    positions_at_once: int, monkeypatch: pytest.MonkeyPatch
+    positions_at_once: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words, width, positions = 50, 8, 10
     monkeypatch.setattr(loss, "CPU_BYTES", 4 * words * positions_at_once)
@@ -23,8 +24,10 @@ def test_losses_and_gradients_are_those_of_cross_entropy(
     hidden = torch.randn(positions, width, requires_grad=True)
     expected_hidden = hidden.detach().clone().requires_grad_()
 
-    losses = token_losses(hidden, labels, weight)
-    expected = cross_entropy(expected_hidden @ weight.T, labels, reduction="none")
+    losses = token_losses(hidden, labels, weight, softcap)
+    logits = expected_hidden @ weight.T
+    capped = logits if softcap is None else softcap * (logits / softcap).tanh()
+    expected = cross_entropy(capped, labels, reduction="none")
     torch.testing.assert_close(losses, expected)
 
     (losses * outer).sum().backward()
