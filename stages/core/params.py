@@ -496,6 +496,10 @@ class Params(Section):
     """Free GPUs that each stage of a queued experiment waits for and has alone; 0: it shares all that are visible."""
 
 
+ONLY_TIME = ("decoding.gpus", "gpus_per_experiment")
+"""What decides how long a run takes, and nothing that it writes."""
+
+
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate all of params.yaml, so that a mistake anywhere in it stops the run before any work.
 
