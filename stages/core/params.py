@@ -532,6 +532,10 @@ def _contradictions(params: Params) -> Iterator[tuple[bool, str]]:
     )
 
 
+ONLY_TIME = ("decoding.gpus", "gpus_per_experiment")
+"""What decides how long a run takes, and nothing that it writes."""
+
+
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate all of params.yaml, so that a mistake anywhere in it stops the run before any work.
 

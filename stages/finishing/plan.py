@@ -12,7 +12,7 @@ from stages.core.amount import count_of
 from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.fingerprint import fingerprint, stage_sources
-from stages.core.params import Params, Settings, flat, read_yaml, validate
+from stages.core.params import ONLY_TIME, Params, Settings, flat, read_yaml, validate
 from stages.core.training_speeds import LOSSES, kept_speed
 from stages.finishing.grid import changed, combinations, experiment_name
 from stages.finishing.user_files import user_files
@@ -48,7 +48,8 @@ def plans(grids: Sequence[Mapping[str, Sequence[Any]]], where: str, *, is_up_to_
     made = []
     for changes in ({}, *combinations(grids, dict(flat(values)))):
         settings = changed(values, changes, where)
-        identity = [settings, registry.get(settings["model"]["name"])]
+        deciding = {key: value for key, value in flat(settings) if key not in ONLY_TIME}
+        identity = [deciding, registry.get(settings["model"]["name"])]
         read = _inputs(validate(Params, settings, f"{where}: "))
         name = experiment_name(changes, fingerprint(identity, [*code, *read], LIBRARIES))
         made.append(Plan("" if is_up_to_date and not changes else name, changes))
