@@ -357,7 +357,7 @@ def test_a_training_goes_on_whatever_changed_about_decoding_and_never_with_other
     with (code / "stages/engines/decode_loop.py").open("a", encoding="utf-8") as file:
         file.write("# another way to decode\n")
     assert goes_on()
-    with (code / "stages/training/chunked_loss.py").open("a", encoding="utf-8") as file:
+    with (code / "stages/layers/chunked_loss.py").open("a", encoding="utf-8") as file:
         file.write("# another loss\n")
     assert not goes_on()
     assert goes_on()

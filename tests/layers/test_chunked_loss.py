@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from stages.layers import chunked_loss as loss
 from stages.layers.chunked_loss import token_losses
-from stages.training import chunked_loss as loss
 
 
 @pytest.mark.parametrize("positions_at_once", [1, 3, 100])
