@@ -25,6 +25,8 @@ from stages.layers.quantized_linear import dense_dtype, dense_weight, is_quantiz
 ALIGNMENT = 64
 """Extra columns come in multiples of this, 128 bytes: on an H100, products of rows that begin elsewhere are 10%
 slower, which is more than the extra columns cost."""
+CPU_ALIGNMENT = 16
+"""On a CPU they cost what they are: 64 bytes of float32, a line of its cache, are enough."""
 
 
 Scratch = dict[torch.Size, tuple[Tensor, list[nn.Linear]]]
@@ -140,8 +142,9 @@ class DenseGroup(Group):
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         super().__init__(layers)
-        self.extra = -(-sum(self._ranks) // ALIGNMENT) * ALIGNMENT
         bases = [layer.get_base_layer() for layer in layers]
+        alignment = ALIGNMENT if bases[0].weight.is_cuda else CPU_ALIGNMENT
+        self.extra = -(-sum(self._ranks) // alignment) * alignment
         self._whole = bases[0].weight.new_zeros(self.height + self.extra, self.width + self.extra)
         for base, part in zip(bases, self._whole[: self.height, : self.width].split(self.sizes), strict=True):
             part.copy_(base.weight.detach())
