@@ -230,6 +230,7 @@ def measure(model: PeftModel, arm: Arm, steps: Sequence[list[TrainingRow]], rate
         for batch in batches:
             loss = graphed(pack(batch, "cuda")).sum() if small else loss_of(model, batch)
             torch.autograd.backward([loss / labelled])
+            del loss  # what autograd keeps for it must not be there when a graph is captured
         optimizer.step()
         optimizer.zero_grad()
         torch.cuda.synchronize()
