@@ -10,7 +10,6 @@ the first two left out.
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
@@ -35,7 +34,7 @@ def make_tables(folder: Path, rows: int) -> None:
 
 
 def train(folder: Path, steps: int) -> tuple[str, float, float]:
-    """Train for so many steps, then stop as Ctrl-C does.
+    """Train for so many steps, then stop.
 
     Returns:
         What training said before its first step, the seconds before that step, and those of a step.
@@ -55,7 +54,7 @@ def train(folder: Path, steps: int) -> tuple[str, float, float]:
         made = len(logged[0].read_text().splitlines()) - 1 if logged else 0
         times += [time.perf_counter()] * (made - len(times))
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.terminate()  # Ctrl-C's signal is ignored by what a script starts in the background
     run.wait()
     promise = next(line for line in log.read_text().splitlines() if PROMISE in line)
     return (
