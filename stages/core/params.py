@@ -532,7 +532,7 @@ def _contradictions(params: Params) -> Iterator[tuple[bool, str]]:
     )
 
 
-ONLY_TIME = ("decoding.gpus", "gpus_per_experiment")
+ONLY_TIME = ("train.gpus", "decoding.gpus", "gpus_per_experiment")
 """What decides how long a run takes, and nothing that it writes."""
 
 

@@ -36,7 +36,7 @@ def test_a_run_keeps_its_name_on_other_gpus() -> None:
     text = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").unlink()
     changed = text.replace("gpus_per_experiment: 1", "gpus_per_experiment: 2").replace("gpus: auto", "gpus: 2")
-    assert sum(a != b for a, b in zip(text.split(), changed.split(), strict=True)) == 2
+    assert sum(a != b for a, b in zip(text.split(), changed.split(), strict=True)) == 3
     Path("params.yaml").write_text(changed, encoding="utf-8")
     assert plans([], "sweep.yaml", is_up_to_date=False) == [before]
     Path("params.yaml").write_text(changed.replace("seed: 42", "seed: 43"), encoding="utf-8")
