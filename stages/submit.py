@@ -81,7 +81,7 @@ def repro() -> None:
 
 def adapters(params: Params) -> dict[str, str]:
     """The SHA-256 of each adapter's weights: those that the pipeline made, by folder, and those of the ensemble."""
-    lock = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text(encoding="utf-8"))
+    lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
     outputs = [Path(out["path"]) for stage in lock["stages"].values() for out in stage.get("outs", [])]
     made = [file for out in outputs if out.parts[0] == "models" for file in sorted(out.rglob(WEIGHTS))]
     named = {name: sha256(find_adapter(name) / WEIGHTS) for name in params.decoding.ensemble if name != FOLDS}
@@ -96,7 +96,7 @@ def inputs(params: Params) -> list[Path]:
 def make_record(params: Params) -> Record:
     """All that the record says of the run that lies in the working folder."""
     values = read_yaml(PARAMS)
-    committed: dict[str, Any] = YAML(typ="safe", pure=True).load(git("show", f"HEAD:./{PARAMS}"))
+    committed: dict[str, Any] = YAML(typ="safe").load(git("show", f"HEAD:./{PARAMS}"))
     status = git("status", "--porcelain", "--untracked-files=all", "--", *DECIDING).splitlines()
     return {
         "commit": git("rev-parse", "HEAD").strip(),

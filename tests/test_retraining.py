@@ -21,7 +21,8 @@ def test_all_of_it_is_one_run_of_the_pipeline(finished: Clone) -> None:
     finished.edit("params.yaml", changes)
     log = finished.dvc("repro")
     assert stages_run(log).count("folds") == 1
-    assert set(stages_run(log)) == {"folds", "out_of_fold", "tune_decoding", "refit", "infer", "evaluate"}
+    ran = {"find_inputs", "folds", "out_of_fold", "tune_decoding", "refit", "infer", "evaluate"}
+    assert set(stages_run(log)) == ran
     folder = finished.folder
     assert {path.name for path in (folder / "models/folds").iterdir()} == {"0", "1", "rows.csv"}
     assert len((folder / "data/out_of_fold.csv").read_text(encoding="utf-8").splitlines()) == 1 + 12
