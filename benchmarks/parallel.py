@@ -31,11 +31,11 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks.random_models import SHAPES, random_model, random_tokenizer
 from benchmarks.train import count_weights, dialogue_rows
-from benchmarks.train_step import no_preview, padded
+from benchmarks.train_step import no_preview, padded, plan_of
 from stages.core.params import Params, load_params
 from stages.layers.packed_rows import TrainingRow
 from stages.training.data import typical_steps
-from stages.training.memory_plan import budget, dequantize_base, make_plan
+from stages.training.memory_plan import budget, dequantize_base
 from stages.training.processes import Processes, together
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
@@ -81,15 +81,7 @@ def ours(
         processes=processes,
     )
     share = [row[: BATCH // processes.count] for row in typical_steps(rows, BATCH)]
-    plan = make_plan(
-        trainer.base,
-        trainer.probe,
-        micro_batch_tokens="auto",
-        recomputed_layers="auto",
-        memory=memory,
-        steps=share,
-        longest=max(map(len, rows)),
-    )
+    plan = plan_of(trainer, rows, share, memory)
     trainer.use(processes.from_first(lambda: plan))
     return trainer
 

@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, set_seed
 from trl import SFTTrainer
 
-from benchmarks.train_step import no_preview, padded
+from benchmarks.train_step import no_preview, padded, plan_of
 from stages.core import paths
 from stages.core.files import read_json
 from stages.core.params import Params, load_params
@@ -41,7 +41,7 @@ from stages.models.tokenizer import load_tokenizer
 from stages.scoring.rouge import morpheme_scores, word_scores
 from stages.serving.summarize import summarize
 from stages.training.data import prompt_settings, training_rows, typical_steps, without_examples
-from stages.training.memory_plan import budget, dequantize_base, make_plan, trainable
+from stages.training.memory_plan import budget, dequantize_base, trainable
 from stages.training.trainer import SummaryTrainer, as_dataset
 from stages.training.trl_settings import lora_config, sft_config
 
@@ -72,16 +72,7 @@ def trainer_for(arm: str, params: Params, builder: PromptBuilder, rows: list[Tra
     if arm == OURS and dequantize_base("auto", model.num_parameters(), memory):
         model = model.dequantize()
     trainer = SummaryTrainer(model=model, args=args, peft_config=lora, preview=no_preview, fp8=arm == FP8, **common)
-    plan = make_plan(
-        trainer.base,
-        trainer.probe,
-        micro_batch_tokens="auto",
-        recomputed_layers="auto",
-        memory=memory,
-        steps=typical_steps(rows, params.train.batch_size),
-        longest=max(map(len, rows)),
-    )
-    trainer.use(plan)
+    trainer.use(plan_of(trainer, rows, typical_steps(rows, params.train.batch_size), memory))
     return trainer
 
 

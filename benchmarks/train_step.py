@@ -27,7 +27,7 @@ from stages.layers.packed_rows import IGNORED, TrainingRow
 from stages.models.load import load_base
 from stages.models.prompt import PromptBuilder, PromptSettings
 from stages.models.tokenizer import load_tokenizer
-from stages.training.memory_plan import CPU_MICRO_BATCH_TOKENS, MemoryPlan
+from stages.training.memory_plan import CPU_MICRO_BATCH_TOKENS, MemoryPlan, make_plan
 from stages.training.trainer import SummaryTrainer, as_dataset
 
 STEPS = 5
@@ -116,6 +116,26 @@ def main() -> None:
 
 def no_preview(step: int) -> dict[str, float]:
     return {}
+
+
+def plan_of(
+    trainer: SummaryTrainer, rows: Sequence[TrainingRow], steps: Sequence[Sequence[int]], memory: float
+) -> MemoryPlan:
+    """The plan that training would make with all of its settings on auto.
+
+    Args:
+        steps: the lengths of the rows of some steps.
+        memory: what `budget` gave.
+    """
+    return make_plan(
+        trainer.base,
+        trainer.probe,
+        micro_batch_tokens="auto",
+        recomputed_layers="auto",
+        memory=memory,
+        steps=steps,
+        longest=max(map(len, rows)),
+    )
 
 
 if __name__ == "__main__":
