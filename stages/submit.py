@@ -96,7 +96,7 @@ def inputs(params: Params) -> list[Path]:
 def make_record(params: Params) -> Record:
     """All that the record says of the run that lies in the working folder."""
     values = read_yaml(PARAMS)
-    committed: dict[str, Any] = YAML(typ="safe").load(git("show", f"HEAD:./{PARAMS}"))
+    committed: dict[str, Any] = YAML(typ="safe", pure=True).load(git("show", f"HEAD:./{PARAMS}"))
     status = git("status", "--porcelain", "--untracked-files=all", "--", *DECIDING).splitlines()
     return {
         "commit": git("rev-parse", "HEAD").strip(),

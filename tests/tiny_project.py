@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def kill(stage: subprocess.Popen[bytes]) -> None:
     assert stage.poll() is None, "killed before its end"
     stage.kill()
     stage.communicate(timeout=60)
+    assert stage.returncode == -signal.SIGKILL, "killed before its end"
 
 
 def _write_tables() -> None:
