@@ -28,9 +28,10 @@ from stages.corpus.tables import Split, read_table, references, write_table
 from stages.decoding.find_adapter import find_adapters
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
-from stages.decoding.predict import Prediction, Table, predict_tables, shaping
+from stages.decoding.predict import Prediction, predict_tables, shaping
 from stages.decoding.rerank import reranked_as
 from stages.decoding.resume_log import ResumeLog, resume_log_for
+from stages.decoding.tables import Table
 from stages.decoding.workers import workers
 from stages.engines.load_writers import load_writers
 from stages.engines.settings import DecodingSettings

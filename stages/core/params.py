@@ -378,6 +378,57 @@ class Refit(Section):
     """Train it, as many epochs as were best on dev, and let it summarize test in place of models/adapter."""
 
 
+class Candidates(Section):
+    """Several summaries of each training row, by the adapter of its fold, and of each dev row by models/adapter."""
+
+    samples: Annotated[int, Field(ge=0, le=256)]
+    """Summaries sampled for each row; 0 writes no candidates at all. They need folds."""
+    temperature: Annotated[float, Field(gt=0, le=2)]
+    """The samples' temperature."""
+    num_beams: Annotated[int, Field(ge=1, le=32)]
+    """Beams of the search whose hypotheses are candidates beside the samples."""
+
+
+Points = Annotated[float, Field(ge=0)]
+
+
+class Reward(Section):
+    """What a candidate is worth to what learns from it: its score by `evaluate.objective`, less these points."""
+
+    swapped_speakers: Points
+    """Off for two speakers whose words it has the wrong way round."""
+    silent_speakers: Points
+    """Off for a speaker's tag that does not speak in the dialogue."""
+    invented: Points
+    """Off for a number, a Latin word or a mask that the dialogue does not hold."""
+    repeats: Points
+    """Off for the same three words twice."""
+    length: Points
+    """Off for a length 2.7 times that of the references, or for the 2.7th part; for others by their logarithm."""
+
+
+class Align(Section):
+    """A further training that begins from models/adapter, and learns which of its candidates are worth more."""
+
+    objective: Literal["none", "ranking", "dpo"]
+    """What it makes small: ranking (https://arxiv.org/abs/2203.16804), dpo (https://arxiv.org/abs/2305.18290); none:
+    nothing is trained."""
+    fine_tuning: Annotated[float, Field(ge=0)]
+    """Weight of the loss of fine-tuning on the reference, beside the objective's, whose weight is 1."""
+    candidates: Annotated[int, Field(ge=2, le=64)]
+    """ranking: the most candidates of a row that are compared, from the best to the worst."""
+    margin: Annotated[float, Field(ge=0)]
+    """ranking: how much likelier a token of a candidate is to be than one of the next best one, in nats."""
+    beta: Annotated[float, Field(gt=0)]
+    """dpo: how strongly the adapter is held to what it was."""
+    least_gap: Annotated[float, Field(ge=0)]
+    """dpo: points of reward that a row's best candidate is above its worst, at least, for the two to be a pair."""
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the rows."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    """The peak of the cosine schedule. All else is as in `train`."""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NewTokens = Annotated[int, Field(ge=1, le=4096)]
 
@@ -448,10 +499,11 @@ class Decoding(Section):
     """The most dev dialogues that the search uses; its gain is cross-validated between their halves."""
     tune_rerank: bool
     """Weigh mbr against none on the same dialogues, with `samples` and without; false takes `rerank` as it is."""
-    rerank: Literal["none", "mbr"]
-    """mbr takes, of beams and samples, the one most like all others by `evaluate.objective`."""
+    rerank: Literal["none", "mbr", "learned"]
+    """mbr takes, of beams and samples, the one most like all others by `evaluate.objective`; learned weighs that with
+    likelihood, length and repeats, as was best on the candidates of training rows."""
     samples: Count
-    """Summaries sampled for each dialogue and adapter, for mbr."""
+    """Summaries sampled for each dialogue and adapter, to rerank."""
     temperature: Annotated[float, Field(gt=0, le=2)]
     """The samples' temperature."""
     ensemble: Annotated[
@@ -495,6 +547,9 @@ class Params(Section):
     train: Train
     folds: Folds
     refit: Refit
+    candidates: Candidates
+    reward: Reward
+    align: Align
     decoding: Decoding
     evaluate: Evaluate
     gpus_per_experiment: Count
@@ -510,11 +565,36 @@ class Params(Section):
 
 def _contradictions(params: Params) -> Iterator[tuple[bool, str]]:
     """Whether values do not go together that are allowed each for itself, and what to say then."""
-    decoding = params.decoding
-    weighed = decoding.rerank == "mbr" or decoding.tune_rerank
+    decoding, is_learned, aligns = (
+        params.decoding,
+        params.decoding.rerank == "learned",
+        params.align.objective != "none",
+    )
+    weighed = decoding.rerank != "none" or decoding.tune_rerank
     yield (
         decoding.tune_rerank and not decoding.tune,
         "decoding.tune_rerank = true: needs decoding.tune: true, which tries it on dev",
+    )
+    yield (
+        decoding.tune_rerank and is_learned,
+        "decoding.tune_rerank = true: weighs mbr; set it to false for decoding.rerank: learned",
+    )
+    yield (
+        bool(params.candidates.samples) and not params.folds.n,
+        f"candidates.samples = {params.candidates.samples}: there are no folds to write them; set folds.n",
+    )
+    for needs, key in (
+        (aligns, f'align.objective = "{params.align.objective}"'),
+        (is_learned, 'decoding.rerank = "learned"'),
+    ):
+        yield needs and not params.candidates.samples, f"{key}: there are no candidates; set candidates.samples"
+    yield (
+        is_learned and decoding.engine == "vllm",
+        'decoding.rerank = "learned": needs decoding.engine: transformers',
+    )
+    yield (
+        aligns and params.refit.enabled,
+        "refit.enabled = true: what it trains is not aligned; set it to false, or align.objective: none",
     )
     for name in ("ensemble", "prompts"):
         given = getattr(decoding, name)

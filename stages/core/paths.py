@@ -18,6 +18,8 @@ FOLD_ROWS = FOLDS / "rows.csv"
 """The fold that each original training row is of, whose adapter has not seen it."""
 REFIT = Path("models/refit")
 """The adapter that learned dev too; empty without one."""
+ALIGNED = Path("models/aligned")
+"""The adapter that was trained further, on scored candidates; empty without one."""
 
 INPUTS_FOUND = Path("data/.found")
 """Says that the tables and rules that params.yaml names are within reach, and links to those of `data.extra`."""
@@ -41,6 +43,8 @@ SYNTHESIZE_ANSWERS = Path("data/answers/synthesize.jsonl")
 MERGED = Path("data/merged/train.csv")
 OUT_OF_FOLD = Path("data/out_of_fold.csv")
 """Each original training row summarized by the adapter that has not seen it."""
+CANDIDATES = Path("data/candidates.jsonl")
+"""Scored summaries of each original training row, by the adapter that has not seen it, and of each dev row."""
 PREDICTIONS = Path("data/predictions")
 DEV_PREDICTIONS = PREDICTIONS / "dev.csv"
 SUBMISSION = Path("data/submission.csv")
@@ -66,6 +70,10 @@ EVAL_SCORES = Path("metrics/eval/scores.json")
 """All that is measured, the headline included."""
 FOLD_SCORES = Path("metrics/eval/folds.json")
 """What the out-of-fold predictions score, together and by fold."""
+CANDIDATE_SCORES = Path("metrics/eval/candidates.json")
+"""What a search scores on candidates' rows, and the best of the samples."""
+ALIGNMENT_LOG = Path("metrics/align")
+"""DVCLive's files and the previews of `align`."""
 ROW_SCORES = Path("metrics/eval/rows.csv")
 REPORT = Path("metrics/eval/report.html")
 LEADERBOARD = Path("metrics/figures/leaderboard.html")

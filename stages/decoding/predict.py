@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, chain, pairwise
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from stages.core.params import Decoding, Params
@@ -13,7 +14,7 @@ from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
 from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
-from stages.decoding.run_batches import run_batches
+from stages.decoding.tables import Table, in_batches
 from stages.decoding.workers import Here, Workers, least_limits
 from stages.engines.batches import Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
@@ -43,18 +44,6 @@ def shaping(params: Params) -> dict[str, Any]:
     return {**chosen, "evaluate": params.evaluate.model_dump()} if decoding.rerank == "mbr" else chosen
 
 
-@dataclass(frozen=True)
-class Table:
-    """Dialogues to summarize.
-
-    Attributes:
-        writer: the number of the one that writes alone; without, all of them have candidates.
-    """
-
-    dialogues: Sequence[str]
-    writer: int | None = None
-
-
 def predict_all(
     writers: Sequence[Writer], dialogues: Sequence[str], settings: DecodingSettings, params: Params, label: str
 ) -> list[Prediction]:
@@ -72,52 +61,29 @@ def predict_tables(
 ) -> list[list[Prediction]]:
     """One answer a dialogue, for each table in the order of its dialogues.
 
-    A table's batches are the same whoever works on them, and no batch has rows of two tables.
-
     Args:
         log: what a killed run wrote is taken from it.
     """
     decoding = params.decoding
-    lengths = workers.each(_prepare, tables)[0]
     limits = least_limits(workers, decoding)
     # Candidates come of several searches for the same prompts, which keep their places meanwhile.
-    divide = batches if decoding.rerank == "mbr" else queues
-    rows = [(table, dialogue) for table in tables for dialogue in table.dialogues]
-    starts = list(accumulate((len(table.dialogues) for table in tables), initial=0))
-    cut = [
-        [start + row for row in batch]
-        for start, end in pairwise(starts)
-        for batch in divide(lengths[start:end], room(settings, decoding), limits)
-    ]
-
-    def deal(missing: Sequence[list[int]], tell: Tell) -> Iterator[tuple[int, list[Prediction]]]:
-        batches = [Table([rows[row][1] for row in batch], rows[batch[0]][0].writer) for batch in missing]
-        return workers.deal(_predict, [(batch, settings, params, limits) for batch in batches], tell)
-
-    answers = run_batches(deal, cut, label, log)
-    return [answers[start:end] for start, end in pairwise(starts)]
-
-
-def _prepare(writers: Sequence[Writer], tables: Sequence[Table]) -> list[int]:
-    """The tokens of all prompts; each writer has read what those begin with that it writes after."""
-    lengths: dict[int, int] = {}
-    rows = [(table.writer, dialogue) for table in tables for dialogue in table.dialogues]
-    for number, writer in enumerate(writers):
-        own = {row: dialogue for row, (by, dialogue) in enumerate(rows) if by in (None, number)}
-        prepared = zip(own, writer.prepare(list(own.values())), strict=True) if own else ()
-        lengths = {**dict(prepared), **lengths}  # batches are cut by the first writer's
-    return [lengths[row] for row in range(len(rows))]
-
-
-def _writing(writers: Sequence[Writer], table: Table) -> Sequence[Writer]:
-    return writers if table.writer is None else [writers[table.writer]]
+    divide = queues if decoding.rerank == "none" else batches
+    return in_batches(
+        workers,
+        tables,
+        _predict,
+        (settings, params, limits),
+        divide=partial(divide, room=room(settings, decoding), limits=limits),
+        label=label,
+        log=log,
+    )
 
 
 def _predict(
     loaded: Sequence[Writer], tell: Tell, table: Table, settings: DecodingSettings, params: Params, limits: Limits
 ) -> list[Prediction]:
     """The answers of one batch."""
-    writers, dialogues = _writing(loaded, table), table.dialogues
+    writers, dialogues = table.writers(loaded), table.dialogues
     decoding, seed = params.decoding, params.seed
     if decoding.rerank == "mbr":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None

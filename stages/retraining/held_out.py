@@ -17,8 +17,9 @@ from stages.core.gpus import gpus_that_write
 from stages.core.params import Params
 from stages.decoding.find_adapter import find_folds
 from stages.decoding.postprocess import process
-from stages.decoding.predict import Table, predict_tables, shaping
+from stages.decoding.predict import predict_tables, shaping
 from stages.decoding.resume_log import ResumeLog, resume_log_for
+from stages.decoding.tables import Table
 from stages.decoding.workers import workers
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import fixed_settings

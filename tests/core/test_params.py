@@ -49,7 +49,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "unknown key at the top": (
         changed("seed:", "seed: 42\nlimit: 8"),
         ": limit = 8: unknown key; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
+        "train, folds, refit, candidates, reward, align, decoding, evaluate, gpus_per_experiment",
     ),
     "unknown key in a section": (
         changed("  r:", "  rank: 16"),
@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "key that is a number": (
         changed("seed:", "seed: 42\n2024: 8"),
         ": 2024: not a text; allowed: seed, model, quantization, data, clean, check, augment, prompt, lora, "
-        "train, folds, refit, decoding, evaluate, gpus_per_experiment",
+        "train, folds, refit, candidates, reward, align, decoding, evaluate, gpus_per_experiment",
     ),
     "a day that no calendar has": (
         changed("  date:", '  date: "2026-02-30"'),
@@ -123,7 +123,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ": lora.r = [8, 16]: allowed: an integer from 1 to 1024",
     ),
     "text for a number": (
-        changed("  learning_rate:", "  learning_rate: 2.0e-4f"),
+        changed("  learning_rate: 2.0e-4", "  learning_rate: 2.0e-4f"),
         ': train.learning_rate = "2.0e-4f": allowed: a number above 0 and below 1',
     ),
     "true for a number": (
@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ": data.limit = -1: allowed: an integer of at least 0",
     ),
     "end of a range that is left out": (
-        changed("  learning_rate:", "  learning_rate: 0"),
+        changed("  learning_rate: 2.0e-4", "  learning_rate: 0"),
         ": train.learning_rate = 0: allowed: a number above 0 and below 1",
     ),
     "too large a seed": (
@@ -175,7 +175,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         ": seed = 4294967296: allowed: an integer of at least 0 and below 4294967296",
     ),
     "infinity": (
-        changed("  epochs:", "  epochs: .inf"),
+        changed("  epochs: 2", "  epochs: .inf"),
         ": train.epochs = Infinity: allowed: a number above 0",
     ),
     "not a number": (
@@ -320,6 +320,30 @@ CONTRADICTIONS: dict[str, tuple[dict[str, object], str]] = {
         'decoding.engine = "vllm": it loads models/merged, and test is for models/refit; set transformers, or '
         "refit.enabled: false",
     ),
+    "candidates without folds": (
+        {"candidates.samples": 16},
+        "candidates.samples = 16: there are no folds to write them; set folds.n",
+    ),
+    "an alignment without candidates": (
+        {"align.objective": "ranking"},
+        'align.objective = "ranking": there are no candidates; set candidates.samples',
+    ),
+    "a reranker that has nothing to learn from": (
+        {"decoding.rerank": "learned"},
+        'decoding.rerank = "learned": there are no candidates; set candidates.samples',
+    ),
+    "a learned reranker on an engine that reads no summaries": (
+        {"decoding.rerank": "learned", "decoding.engine": "vllm", "candidates.samples": 16, "folds.n": 2},
+        'decoding.rerank = "learned": needs decoding.engine: transformers',
+    ),
+    "a learned reranker where another is weighed": (
+        {"decoding.rerank": "learned", "decoding.tune_rerank": True, "candidates.samples": 16, "folds.n": 2},
+        "decoding.tune_rerank = true: weighs mbr; set it to false for decoding.rerank: learned",
+    ),
+    "a refit that nothing aligns": (
+        {"align.objective": "dpo", "candidates.samples": 16, "folds.n": 2, "refit.enabled": True},
+        "refit.enabled = true: what it trains is not aligned; set it to false, or align.objective: none",
+    ),
 }
 
 
@@ -414,7 +438,7 @@ def test_no_file(workspace: Path) -> None:
 def test_learning_rate_as_dvc_writes_it(written: str, number: float, tmp_path: Path) -> None:
     """`dvc exp run -S train.learning_rate=1e-5` writes 1e-05, which is a text to readers of YAML 1.1."""
     path = tmp_path / "params.yaml"
-    path.write_bytes(changed("  learning_rate:", f"  learning_rate: {written}"))
+    path.write_bytes(changed("  learning_rate: 2.0e-4", f"  learning_rate: {written}"))
     assert load_params(path).train.learning_rate == number
 
 
@@ -422,7 +446,7 @@ def test_learning_rate_as_dvc_writes_it(written: str, number: float, tmp_path: P
     ("line", "written", "key", "value"),
     [
         ("seed:", "4294967295", "seed", 2**32 - 1),
-        ("  epochs:", "0.5", "train.epochs", 0.5),
+        ("  warmup_ratio:", "0.5", "train.warmup_ratio", 0.5),
         ("  r:", "1024", "lora.r", 1024),
         ("  alpha:", "32", "lora.alpha", 32.0),
         ("  target_modules:", "[q_proj, v_proj]", "lora.target_modules", ["q_proj", "v_proj"]),
