@@ -23,6 +23,7 @@ from stages.core.params import Params, load_params
 from stages.corpus.predictions import read_predictions
 from stages.corpus.spread import spread
 from stages.corpus.tables import read_table
+from stages.decoding.find_adapter import adapter_in_use
 from stages.engines.settings import DecodingSettings
 from stages.models.download import locate
 from stages.models.load import load_for_generation
@@ -61,28 +62,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def check_inputs() -> None:
+def check_inputs(adapter: Path) -> None:
     """See that a finished training is there, on the base model that is now chosen.
 
     Raises:
         UserError: it is not.
     """
-    for path in (paths.MANIFEST, paths.DEV, paths.ADAPTER / "adapter_config.json", paths.ADAPTER / PROMPT_FILE):
+    again = f"run `dvc repro {'align' if adapter == paths.ALIGNED else 'train'}`"
+    for path in (paths.MANIFEST, paths.DEV, adapter / "adapter_config.json", adapter / PROMPT_FILE):
         if not path.is_file():
-            raise UserError(f"{path}: not found; run `dvc repro train`")
+            raise UserError(f"{path}: not found; {again}")
     base = read_json(paths.MANIFEST)
     now, then = (
         base.get("repo", base["name"]),
-        read_json(paths.ADAPTER / "adapter_config.json")["base_model_name_or_path"],
+        read_json(adapter / "adapter_config.json")["base_model_name_or_path"],
     )
     found = stored(locate(base))
     if found:
         raise UserError(
             f"{paths.MANIFEST}: the weights of {now} are stored in 4 bits, and an adapter is folded into whole ones; "
-            f"use {paths.ADAPTER} with its base, or train on the checkpoint that they were made from"
+            f"use {adapter} with its base, or train on the checkpoint that they were made from"
         )
     if now != then:
-        raise UserError(f"{paths.ADAPTER}: trained on {then}, and {paths.MANIFEST} is {now}; run `dvc repro train`")
+        raise UserError(f"{adapter}: trained on {then}, and {paths.MANIFEST} is {now}; {again}")
 
 
 def check_output(folder: Path) -> None:
@@ -125,15 +127,14 @@ def _equal(first: list[str], second: list[str]) -> str:
     return f"{sum(a == b for a, b in zip(first, second, strict=True))} of {len(first)}"
 
 
-def export(options: argparse.Namespace) -> None:
+def export(options: argparse.Namespace, params: Params, adapter: Path) -> None:
     """Fold, write, load again, compare, and only then give the export its name.
 
     Raises:
         UserError: the export writes something else than base and adapter.
     """
-    params = load_params()
     unquantized = params.quantization.model_copy(update={"load_in_4bit": False, "compute_dtype": "bfloat16"})
-    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(paths.ADAPTER))
+    builder = PromptBuilder(load_tokenizer(paths.MANIFEST), PromptSettings.load(adapter))
     settings = decoding_settings(params)
     dev = read_table(paths.DEV, "dev")
     rows = spread(len(dev), options.samples)
@@ -146,7 +147,7 @@ def export(options: argparse.Namespace) -> None:
     def write(model: PreTrainedModel, label: str) -> list[str]:
         return summarize(model, builder, dialogues, settings, batch_size=params.decoding.batch_size, label=label)
 
-    model = load_for_generation(paths.MANIFEST, paths.ADAPTER, unquantized)
+    model = load_for_generation(paths.MANIFEST, adapter, unquantized)
     summaries = write(model, "base and adapter")
     samples = list(zip(dialogues, summaries, strict=True))
     expected = [expect(model, builder, dialogue, summary) for dialogue, summary in samples]
@@ -161,19 +162,19 @@ def export(options: argparse.Namespace) -> None:
         print(report(read, write(merged, "export"), summaries, predicted))
         if read.same < LEAST_AGREEMENT * read.positions:
             raise UserError(
-                f"{options.output}: not written: the export and {paths.ADAPTER} agree on {read.same} of "
-                f"{read.positions} tokens, below {LEAST_AGREEMENT:.0%}; use {paths.ADAPTER} with its base instead"
+                f"{options.output}: not written: the export and {adapter} agree on {read.same} of "
+                f"{read.positions} tokens, below {LEAST_AGREEMENT:.0%}; use {adapter} with its base instead"
             )
 
 
-def push_adapter(repo: str, public: bool, dry_run: bool) -> None:
-    """Put models/adapter into a repository of the Hub, or print what would go there.
+def push_adapter(adapter: Path, repo: str, public: bool, dry_run: bool) -> None:
+    """Put an adapter into a repository of the Hub, or print what would go there.
 
     Raises:
         UserError: there is no adapter, the name is none, or the Hub does not take it.
     """
     check_name(repo)
-    files = adapter_files(paths.ADAPTER)
+    files = adapter_files(adapter)
     print(listing(files, repo, public))
     if not dry_run:
         print(f"Pushed: {push(files, repo, public)}")
@@ -181,13 +182,15 @@ def push_adapter(repo: str, public: bool, dry_run: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
+    params = load_params()
+    adapter = adapter_in_use(params)
     if options.push:
-        push_adapter(options.push, options.public, options.dry_run)
+        push_adapter(adapter, options.push, options.public, options.dry_run)
         return
-    check_inputs()
+    check_inputs(adapter)
     check_output(options.output)
     try:
-        export(options)
+        export(options, params, adapter)
     except torch.cuda.OutOfMemoryError:
         raise UserError(
             "CUDA_VISIBLE_DEVICES: the GPU does not hold the unquantized base; put CUDA_VISIBLE_DEVICES= before the "

@@ -25,7 +25,7 @@ from stages.core.gpus import gpus_that_write, take_gpus
 from stages.core.params import Params, load_params
 from stages.corpus.predictions import write_submission
 from stages.corpus.tables import Split, read_table, references, write_table
-from stages.decoding.find_adapter import find_adapters
+from stages.decoding.find_adapter import adapter_in_use, find_adapters
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
 from stages.decoding.predict import Prediction, predict_tables, shaping
@@ -42,7 +42,8 @@ TABLES: dict[Split, Path] = {"dev": paths.DEV, "test": paths.TEST}
 
 def adapters(params: Params) -> dict[Split, Path]:
     """The adapter that summarizes each split: a refitted one learned dev, so it is for test alone."""
-    return {"dev": paths.ADAPTER, "test": paths.REFIT if params.refit.enabled else paths.ADAPTER}
+    adapter = adapter_in_use(params)
+    return {"dev": adapter, "test": paths.REFIT if params.refit.enabled else adapter}
 
 
 def resume_log(

@@ -27,7 +27,7 @@ from stages.corpus.spread import spread
 from stages.corpus.tables import read_table, references
 from stages.decoding.choice import Average, best
 from stages.decoding.evaluation import Evaluation, Reranked, Way
-from stages.decoding.find_adapter import find_adapters
+from stages.decoding.find_adapter import adapter_in_use, find_adapters
 from stages.decoding.successive_halving import halve
 from stages.decoding.workers import workers
 from stages.engines.load_writers import load_ensemble
@@ -115,7 +115,7 @@ def main() -> None:
         dialogues, refs = dev["dialogue"].tolist(), references(dev)
         others = find_adapters(decoding.ensemble) if decoding.tune_rerank else []
         prompts = decoding.prompts if decoding.tune_rerank else []
-        load = partial(load_ensemble, params.quantization, [paths.ADAPTER, *others], prompts)
+        load = partial(load_ensemble, params.quantization, [adapter_in_use(params), *others], prompts)
         is_reranked = decoding.tune_rerank and decoding.rerank == "mbr"
         with workers(load, gpus_that_write(decoding)) as writing:
             evaluate = Evaluation(writing, [dialogues[row] for row in rows], [refs[row] for row in rows], params)

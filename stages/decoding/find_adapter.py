@@ -1,21 +1,28 @@
-"""Adapters of other runs: in a folder, or in the outputs of a DVC experiment or a Git revision."""
+"""The adapter that a run writes with, and those of other runs: in a folder, a DVC experiment or a Git revision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.files import replacing
+from stages.core.files import remove, replacing
+from stages.core.params import Params
 from stages.core.paths import partial_folder, project_root
-from stages.core.revisions import open_revision
+from stages.core.revisions import Revision, open_revision
 
 FOLDS = "folds"
 """What stands in `decoding.ensemble` for the adapters of all folds."""
 WEIGHTS = "adapter_model.safetensors"
+
+
+def adapter_in_use(params: Params) -> Path:
+    """The folder of the adapter that a run writes with: the last that it trained on train, chosen by dev."""
+    return paths.ADAPTER if params.align.objective == "none" else paths.ALIGNED
 
 
 def find_adapters(names: Sequence[str]) -> list[Path]:
@@ -57,12 +64,21 @@ def find_adapter(name: str) -> Path:
         with FileLock(target.with_suffix(".lock")):  # experiments that run side by side wait for one another
             if not target.is_dir():
                 with replacing(target) as temporary:
-                    revision.copy(paths.ADAPTER, temporary)
-                    if not (temporary / WEIGHTS).is_file():
-                        raise FileNotFoundError(WEIGHTS)
+                    _copy_last(revision, temporary)
     except (LookupError, FileNotFoundError):
         raise UserError(
             f"params.yaml: decoding.ensemble: {name!r} has no adapter here; name a folder, or an experiment of "
             "`dvc exp show` whose outputs are in the cache"
         ) from None
     return target
+
+
+def _copy_last(revision: Revision, target: Path) -> None:
+    """Copy the last adapter that a revision has."""
+    for folder in (paths.ALIGNED, paths.ADAPTER):
+        with suppress(FileNotFoundError):
+            revision.copy(folder, target)
+        if (target / WEIGHTS).is_file():
+            return
+        remove(target)
+    raise FileNotFoundError(WEIGHTS)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from stages.core.errors import UserError
 from stages.core.files import write_json
+
+WEIGHTS = "adapter_model.safetensors"
 
 
 def target_modules(chosen: str | list[str], model: PreTrainedModel) -> str | list[str]:
@@ -88,12 +90,17 @@ def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
     weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
     save_file(
         {name: weights[name].contiguous().cpu() for name in sorted(weights)},
-        folder / "adapter_model.safetensors",
+        folder / WEIGHTS,
         metadata={"format": "pt"},
     )
     config: dict[str, Any] = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base, "inference_mode": True}
     write_json(folder / "adapter_config.json", {key: _plain(config[key]) for key in sorted(config)})
+
+
+def load_weights(model: PeftModel, folder: Path) -> None:
+    """Give a model's adapter, which is of the same layers and ranks, the weights that `save_adapter` wrote."""
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
 
 
 def _plain(value: Any) -> Any:

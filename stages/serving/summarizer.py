@@ -17,6 +17,7 @@ from stages.core.params import Params
 from stages.corpus.dialogue import parse_turns
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
+from stages.decoding.find_adapter import adapter_in_use
 from stages.decoding.postprocess import process
 from stages.decoding.predict import predict_all
 from stages.engines.load_writers import load_writer
@@ -43,13 +44,13 @@ class Summarizer:
         Raises:
             UserError: there was none.
         """
-        for path in (paths.MANIFEST, paths.ADAPTER, paths.DECODING):
+        adapter = adapter_in_use(params)
+        for path in (paths.MANIFEST, adapter, paths.DECODING):
             if not path.exists():
                 raise UserError(f"{path}: not found; run `make repro`, which trains the adapter, first")
         settings = DecodingSettings(**read_json(paths.DECODING)["chosen"])
-        return Summarizer(
-            load_writer(params.quantization, merge=False), settings, params, load_rules(Path(params.clean.rules))
-        )
+        writer = load_writer(params.quantization, merge=False, adapter=adapter)
+        return Summarizer(writer, settings, params, load_rules(Path(params.clean.rules)))
 
     def clean(self, text: str, where: str) -> str:
         """A dialogue as the model knows it, in whatever form of Unicode it comes.

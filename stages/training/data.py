@@ -25,15 +25,16 @@ class TrainingData:
     """Rows as token ids, with the prompt that they were made by.
 
     Attributes:
+        rows: of the kind that the objective takes, as are `dev_rows`.
         sources: training rows by where they come from, such as `original` or `paraphrase`.
         dev: the dev table, of which `dev_rows` has the first reference of each row.
     """
 
     builder: PromptBuilder
-    rows: list[TrainingRow]
+    rows: list[Any]
     sources: dict[str, int]
     dev: pd.DataFrame
-    dev_rows: list[TrainingRow]
+    dev_rows: list[Any]
 
     @property
     def longest(self) -> int:
@@ -103,7 +104,7 @@ def training_rows(
     return rows
 
 
-def typical_rows(rows: Sequence[TrainingRow], batch_size: int, most_tokens: int) -> list[TrainingRow]:
+def typical_rows(rows: Sequence[Any], batch_size: int, most_tokens: int) -> list[Any]:
     """As many rows as a step or so many tokens hold, of all lengths: together as long as any so many are on average."""
     mean = sum(map(len, rows)) / len(rows)
     count = max(1, min(batch_size, len(rows), int(most_tokens / mean)))
@@ -111,7 +112,7 @@ def typical_rows(rows: Sequence[TrainingRow], batch_size: int, most_tokens: int)
     return [in_order[(2 * number + 1) * len(rows) // (2 * count)] for number in range(count)]
 
 
-def typical_steps(rows: Sequence[TrainingRow], batch_size: int, most: int = 32) -> list[list[int]]:
+def typical_steps(rows: Sequence[Any], batch_size: int, most: int = 32) -> list[list[int]]:
     """The lengths of the rows of some steps."""
     lengths = [len(row) for row in rows[: most * batch_size]]
     return [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]

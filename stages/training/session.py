@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,8 +29,8 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import read_json, replacing, write_text
 from stages.core.params import Params
-from stages.layers.packed_rows import TrainingRow, deal
-from stages.models.adapter_files import save_adapter
+from stages.layers.packed_rows import deal
+from stages.models.adapter_files import load_weights, save_adapter
 from stages.models.download import locate
 from stages.models.load import has_fp8, load_base
 from stages.models.model_card import Training, model_card
@@ -138,6 +138,7 @@ def build_trainer(
     preview: Previews | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     share: float = 1.0,
+    begin: Path | None = None,
 ) -> SummaryTrainer:
     """A trainer that follows a plan made for this memory.
 
@@ -146,6 +147,7 @@ def build_trainer(
         objective: what it makes small; the data's rows are of its kind.
         preview: of each evaluation.
         share: of the schedule's steps, after which a training without dev rows ends.
+        begin: the folder of the adapter that is trained further; without, a new one is.
 
     Raises:
         UserError: the model's layers, or its processes, cannot be trained as params.yaml says.
@@ -171,6 +173,8 @@ def build_trainer(
         lanes=lanes,
         processes=processes,
     )
+    if begin is not None:
+        load_weights(trainer.model, begin)
     if trainer.pop_callback(ProgressCallback) and processes.first:
         trainer.add_callback(SpeedBar(base.speed))
     steps = typical_steps(data.rows, params.train.batch_size)
@@ -211,7 +215,7 @@ class StopAt(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = control.should_save = True
 
 
-def measure(trainer: SummaryTrainer, rows: Sequence[TrainingRow], preview: Previews | None) -> tuple[float, float, int]:
+def measure(trainer: SummaryTrainer, rows: Sequence[Any], preview: Previews | None) -> tuple[float, float, int]:
     """Run a step on rows, of which nothing is learned, and a bit of the previews.
 
     Returns:
@@ -245,19 +249,27 @@ def train_from(trainer: SummaryTrainer, checkpoint: Path | None) -> None:
 
 
 def write_adapter(
-    folder: Path, trainer: SummaryTrainer, data: TrainingData, params: Params, base: dict[str, Any], ending: str
+    folder: Path,
+    trainer: SummaryTrainer,
+    data: TrainingData,
+    params: Params,
+    base: dict[str, Any],
+    ending: str,
+    *,
+    also: Collection[str] = (),
 ) -> None:
     """Write what a training ended with: the adapter, the prompt that it was trained with, and its model card.
 
     Args:
         base: the base model's manifest.
         ending: says how it ended, in one sentence.
+        also: sections of params.yaml that shaped it beside `SECTIONS`.
     """
     with replacing(folder) as adapter:
         adapter.mkdir()
         save_adapter(trainer.model, adapter, base.get("repo", base["name"]))
         data.builder.settings.save(adapter)
-        parameters = params.model_dump(include=SECTIONS, exclude=WITHOUT_EFFECT)
+        parameters = params.model_dump(include=SECTIONS.union(also), exclude=WITHOUT_EFFECT)
         write_text(adapter / "README.md", model_card(base, Training(data.sources, ending, parameters)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from stages import export
 from stages.core import paths
 from stages.core.errors import UserError
 from tests.fake_hub import TOKEN, FakeHub
+from tests.tiny_project import ROOT
 
 REPO = "my-team/summaries"
 SIZES = {"README.md": 39, "adapter_config.json": 3, "adapter_model.safetensors": 104, "prompt.json": 3}
@@ -37,6 +39,7 @@ def adapter(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Pa
 def fill(folder: Path) -> Path:
     adapter = folder / paths.ADAPTER
     adapter.mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", folder)
     (adapter / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# Adapter\n")
     for name in ("adapter_config.json", "prompt.json"):
         (adapter / name).write_text("{}\n")
