@@ -26,6 +26,7 @@ from stages.core.params import Params, load_params
 from stages.corpus.predictions import write_submission
 from stages.corpus.tables import Split, read_table, references, write_table
 from stages.decoding.find_adapter import adapter_in_use, find_adapters
+from stages.decoding.learned import Reranker
 from stages.decoding.postprocess import process
 from stages.decoding.postprocess_effects import rule_effects
 from stages.decoding.predict import Prediction, predict_tables, shaping
@@ -47,7 +48,12 @@ def adapters(params: Params) -> dict[Split, Path]:
 
 
 def resume_log(
-    params: Params, settings: DecodingSettings, adapter: Path, ensemble: list[Path], splits: list[Split]
+    params: Params,
+    settings: DecodingSettings,
+    adapter: Path,
+    ensemble: list[Path],
+    splits: list[Split],
+    reranker: Reranker | None,
 ) -> ResumeLog:
     """The log of the answers for the splits that an adapter writes."""
     files = [paths.MANIFEST, *(TABLES[split] for split in splits), *stage_sources("infer")]
@@ -59,6 +65,7 @@ def resume_log(
         "quantization": params.quantization.model_dump(),
         "decoding": shaping(params),
         "search": asdict(settings),
+        "reranker": reranker and dict(reranker.weights),
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return resume_log_for(settings_of_run, files, device)
@@ -70,6 +77,7 @@ def main() -> None:
     chosen = read_json(paths.DECODING)
     params = reranked_as(chosen, params)
     settings = DecodingSettings(**chosen["chosen"])
+    reranker = Reranker.of(chosen) if params.decoding.rerank == "learned" else None
     ensemble = find_adapters(params.decoding.ensemble)
     writing = adapters(params)
     tables = {split: read_table(path, split) for split, path in TABLES.items()}
@@ -79,11 +87,11 @@ def main() -> None:
     for adapter in dict.fromkeys(writing.values()):
         splits = [split for split in tables if writing[split] == adapter]
         dialogues = [Table(tables[split]["dialogue"].tolist()) for split in splits]
-        logs.append(resume_log(params, settings, adapter, ensemble, splits))
+        logs.append(resume_log(params, settings, adapter, ensemble, splits, reranker))
         load = partial(load_writers, params.decoding, params.quantization, ensemble, adapter)
         with workers(load, gpus) as writers:
             label = " and ".join(splits)
-            found = predict_tables(writers, dialogues, settings, params, label, logs[-1])
+            found = predict_tables(writers, dialogues, settings, params, label, logs[-1], reranker)
             answers.update(zip(splits, found, strict=True))
     names = params.decoding.postprocess
     predictions = {

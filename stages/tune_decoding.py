@@ -4,8 +4,9 @@ Each half of the tuning rows chooses settings, by successive halving; the best o
 fixed settings of params.yaml. Where chance may have decided, those win whose summaries repeat least and are nearest to
 the references' length. What tuning gains over the fixed settings is told by cross-validation: each half is scored with
 what the other half chose. With `decoding.tune_rerank` each half also weighs its best search against minimum Bayes risk
-over that search's beams, with samples and without, of every adapter and instruction. metrics/eval/decoding.json has the
-choice and all that was tried; points for plots are written to metrics/eval/decoding.
+over that search's beams, with samples and without, of every adapter and instruction. With `decoding.rerank: learned`,
+weights to rerank by are fitted on data/candidates.jsonl and cross-validated between its folds.
+metrics/eval/decoding.json has the choice and all that was tried; metrics/eval/decoding has points for plots.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from stages.decoding.successive_halving import halve
 from stages.decoding.workers import workers
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings, candidates, fixed_settings
+from stages.retraining.fit_reranker import fit_reranker
+from stages.scoring.candidates import read_candidates
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +110,7 @@ def main() -> None:
     decoding = params.decoding
     fixed = fixed_settings(decoding)
     report: dict[str, Any] = {"chosen": asdict(fixed), "tried": []}
+    reranker = fit_reranker(read_candidates(paths.CANDIDATES), params) if decoding.rerank == "learned" else None
     if decoding.tune:
         take_gpus(params)
         settings = candidates(decoding)
@@ -120,6 +124,9 @@ def main() -> None:
         with workers(load, gpus_that_write(decoding)) as writing:
             evaluate = Evaluation(writing, [dialogues[row] for row in rows], [refs[row] for row in rows], params)
             report = choose(evaluate, settings, Reranked(fixed, decoding.samples) if is_reranked else fixed)
+    if reranker:
+        logger.info("reranker on rows of other folds: %s", reranker["cross_validated"])
+        report["reranker"] = reranker
     write_json(paths.DECODING, {"objective": params.evaluate.objective, **report})
     write_points(report["tried"])
 

@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
-from stages import candidates, folds, train
+from stages import candidates, folds, infer, train, tune_decoding
 from stages.core import paths
-from stages.core.files import read_json, remove
+from stages.core.errors import UserError
+from stages.core.files import read_json, remove, write_json
 from stages.core.params import load_params
+from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import read_table, references
 from stages.decoding.postprocess import process
+from stages.engines.load_writers import load_writer
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling
@@ -140,3 +143,33 @@ def test_without_candidates_nothing_is_loaded_and_outputs_are_empty(
     candidates.main()
     assert paths.CANDIDATES.read_bytes() == b""
     assert read_json(paths.CANDIDATE_SCORES) == {}
+
+
+def test_a_learned_reranker_from_candidates_to_predictions(project: None) -> None:
+    """The weights that `tune_decoding` fits choose what `infer` writes, on a 4-bit base whose adapter is merged."""
+    configure(quantization={"load_in_4bit": True, "compute_dtype": "auto"})
+    candidates.main()
+    learned = {"rerank": "learned", "samples": 3, "min_hangul": 0.0, "tune": False, "num_beams": 2}
+    configure(decoding=learned)
+    tune_decoding.main()
+    fitted = read_json(paths.DECODING)["reranker"]
+    assert fitted["cross_validated"]["rows"] == 12
+    assert fitted["dev"]["rows"] == 5
+    weights = {**dict.fromkeys(fitted["weights"], 0.0), "likelihood": 1.0}
+    write_json(paths.DECODING, {**read_json(paths.DECODING), "reranker": {"weights": weights}})
+    infer.main()
+    params = load_params()
+    writer = load_writer(params.quantization, merge=True)
+    test = read_table(paths.TEST, "test")
+    drawn = writer.candidates(test["dialogue"], DecodingSettings(8, num_beams=2), Sampling(3, 0.7, params.seed))
+    texts = [[process(text, params.decoding.postprocess) for text in of] for of in drawn]
+    values = [
+        [likelihood(writer, dialogue, text) if text else -100 for text in of]
+        for dialogue, of in zip(test["dialogue"], texts, strict=True)
+    ]
+    expected = [of[found.index(max(found))] for of, found in zip(texts, values, strict=True)]
+    assert read_predictions(paths.PREDICTIONS / "test.csv", test["fname"]) == expected
+    remove(paths.CANDIDATES)
+    paths.CANDIDATES.write_text("")
+    with pytest.raises(UserError, match=r"^data/candidates.jsonl: holds no candidates; set candidates.samples and run"):
+        tune_decoding.main()

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from stages.core.params import Decoding, Params
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
+from stages.decoding.learned import Reranker
+from stages.decoding.likelihood import likelihoods
 from stages.decoding.postprocess import one_line, process
 from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
@@ -18,6 +20,7 @@ from stages.decoding.tables import Table, in_batches
 from stages.decoding.workers import Here, Workers, least_limits
 from stages.engines.batches import Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
+from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling, Writer
 from stages.scoring.objective import Objective
 
@@ -30,7 +33,7 @@ Prediction = dict[str, str]
 
 def room(settings: DecodingSettings, decoding: Decoding) -> int:
     """Tokens that are held after a dialogue's prompt."""
-    samples = decoding.samples if decoding.rerank == "mbr" else 0
+    samples = 0 if decoding.rerank == "none" else decoding.samples
     return settings.max_new_tokens * max(settings.num_beams, samples, 1)
 
 
@@ -38,17 +41,22 @@ def shaping(params: Params) -> dict[str, Any]:
     """The settings, beside those of the search, that decide what `predict_tables` writes."""
     decoding = params.decoding
     names = ["engine", "batch_size", "max_tokens_per_batch", "rerank", "temperature", "min_hangul"]
-    if decoding.rerank == "mbr":
+    if decoding.rerank != "none":
         names += ["samples", "ensemble", "prompts", "postprocess"]
     chosen = {name: getattr(decoding, name) for name in names}
-    return {**chosen, "evaluate": params.evaluate.model_dump()} if decoding.rerank == "mbr" else chosen
+    return chosen if decoding.rerank == "none" else {**chosen, "evaluate": params.evaluate.model_dump()}
 
 
 def predict_all(
-    writers: Sequence[Writer], dialogues: Sequence[str], settings: DecodingSettings, params: Params, label: str
+    writers: Sequence[Writer],
+    dialogues: Sequence[str],
+    settings: DecodingSettings,
+    params: Params,
+    label: str,
+    reranker: Reranker | None = None,
 ) -> list[Prediction]:
     """One answer a dialogue, in their order, by writers in this process."""
-    return predict_tables(Here(writers), [Table(dialogues)], settings, params, label)[0]
+    return predict_tables(Here(writers), [Table(dialogues)], settings, params, label, reranker=reranker)[0]
 
 
 def predict_tables(
@@ -58,11 +66,13 @@ def predict_tables(
     params: Params,
     label: str,
     log: ResumeLog | None = None,
+    reranker: Reranker | None = None,
 ) -> list[list[Prediction]]:
     """One answer a dialogue, for each table in the order of its dialogues.
 
     Args:
         log: what a killed run wrote is taken from it.
+        reranker: with `decoding.rerank: learned`.
     """
     decoding = params.decoding
     limits = least_limits(workers, decoding)
@@ -72,7 +82,7 @@ def predict_tables(
         workers,
         tables,
         _predict,
-        (settings, params, limits),
+        (settings, params, limits, reranker),
         divide=partial(divide, room=room(settings, decoding), limits=limits),
         label=label,
         log=log,
@@ -80,16 +90,22 @@ def predict_tables(
 
 
 def _predict(
-    loaded: Sequence[Writer], tell: Tell, table: Table, settings: DecodingSettings, params: Params, limits: Limits
+    loaded: Sequence[Writer],
+    tell: Tell,
+    table: Table,
+    settings: DecodingSettings,
+    params: Params,
+    limits: Limits,
+    reranker: Reranker | None,
 ) -> list[Prediction]:
     """The answers of one batch."""
     writers, dialogues = table.writers(loaded), table.dialogues
     decoding, seed = params.decoding, params.seed
-    if decoding.rerank == "mbr":
+    if decoding.rerank != "none":
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
         proposed = [list(chain.from_iterable(of)) for of in propose(writers, dialogues, settings, sampling)]
-        objective = Objective.of(params.evaluate)
-        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts], objective) for texts in proposed]
+        processed = [[process(text, decoding.postprocess) for text in texts] for texts in proposed]
+        chosen = _choose(writers, dialogues, processed, Objective.of(params.evaluate), reranker)
         firsts = [texts[best] for texts, best in zip(proposed, chosen, strict=True)]
         tell(len(dialogues))
     else:
@@ -108,3 +124,18 @@ def _predict(
             tried = [answers[row]["first"], *map(one_line, texts)]
             answers[row]["text"] = tried[most_korean(list(map(without_thinking, tried)), decoding.min_hangul)]
     return answers
+
+
+def _choose(
+    writers: Sequence[Writer],
+    dialogues: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    objective: Objective,
+    reranker: Reranker | None,
+) -> list[int]:
+    """The position of the best candidate of each dialogue: by what was learned, or else by minimum Bayes risk."""
+    if reranker is None:
+        return [most_agreed(texts, objective) for texts in candidates]
+    reader = cast(TransformersWriter, writers[0])  # params.yaml asks for it
+    values = likelihoods(reader, dialogues, candidates)
+    return [reranker.best(texts, of, objective.utilities(texts)) for texts, of in zip(candidates, values, strict=True)]

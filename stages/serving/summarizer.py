@@ -18,6 +18,7 @@ from stages.corpus.dialogue import parse_turns
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.find_adapter import adapter_in_use
+from stages.decoding.learned import Reranker
 from stages.decoding.postprocess import process
 from stages.decoding.predict import predict_all
 from stages.engines.load_writers import load_writer
@@ -36,6 +37,7 @@ class Summarizer:
     settings: DecodingSettings
     params: Params
     rules: Sequence[Rule]
+    reranker: Reranker | None = None
 
     @staticmethod
     def load(params: Params) -> Summarizer:
@@ -48,9 +50,11 @@ class Summarizer:
         for path in (paths.MANIFEST, adapter, paths.DECODING):
             if not path.exists():
                 raise UserError(f"{path}: not found; run `make repro`, which trains the adapter, first")
-        settings = DecodingSettings(**read_json(paths.DECODING)["chosen"])
+        decoding = read_json(paths.DECODING)
+        settings = DecodingSettings(**decoding["chosen"])
+        reranker = Reranker.of(decoding) if params.decoding.rerank == "learned" else None
         writer = load_writer(params.quantization, merge=False, adapter=adapter)
-        return Summarizer(writer, settings, params, load_rules(Path(params.clean.rules)))
+        return Summarizer(writer, settings, params, load_rules(Path(params.clean.rules)), reranker)
 
     def clean(self, text: str, where: str) -> str:
         """A dialogue as the model knows it, in whatever form of Unicode it comes.
@@ -72,7 +76,7 @@ class Summarizer:
     def all(self, dialogues: Sequence[str]) -> list[str]:
         """The summaries of clean dialogues."""
         decoding = self.params.decoding
-        answers = predict_all([self.writer], dialogues, self.settings, self.params, "summaries")
+        answers = predict_all([self.writer], dialogues, self.settings, self.params, "summaries", self.reranker)
         return [process(answer["text"], decoding.postprocess) for answer in answers]
 
     def stream(self, dialogue: str, show: Callable[[str], None]) -> str:
