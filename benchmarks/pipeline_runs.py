@@ -44,6 +44,7 @@ DATA_STAGES = [
 ]
 TRAINING_STAGES = ["train", "folds", "tune_decoding", "refit", "infer"]
 SCORES = ("published", "clipped")
+PERCENTS = ("repeats",)
 
 Result = dict[str, Any]
 """A run: `name`, `source`, `seed`, `seconds` by stage, and by split what `score` gives."""
@@ -157,8 +158,14 @@ def run_and_show(
     known: Sequence[Result],
     names: Sequence[str],
     options: argparse.Namespace,
+    scores: Sequence[str] = SCORES,
+    percents: Sequence[str] = PERCENTS,
 ) -> None:
     """Do in worker processes what is missing, each result written as soon as it is there; then print the tables.
+
+    Args:
+        scores: what the tables have of each row.
+        percents: what they have of how many rows.
 
     Raises:
         UserError: a task failed; the others have ended, and stand in the tables.
@@ -179,7 +186,7 @@ def run_and_show(
                     file.writelines(json.dumps(result) + "\n" for result in found)
     shown = [each for each in results if each["seed"] in options.seeds]
     if shown:
-        print("\n\n".join(table(shown, names, split) for split in SPLITS))
+        print("\n\n".join(table(shown, names, split, scores, percents) for split in SPLITS))
     if failed:
         raise failed[0]
 
@@ -189,7 +196,13 @@ def average(results: Sequence[Result], split: Split, column: str) -> list[float]
     return [fmean(values) for values in zip(*(result[split][column] for result in results), strict=True)]
 
 
-def table(results: Sequence[Result], names: Sequence[str], split: Split) -> str:
+def table(
+    results: Sequence[Result],
+    names: Sequence[str],
+    split: Split,
+    scores: Sequence[str] = SCORES,
+    percents: Sequence[str] = PERCENTS,
+) -> str:
     """Runs of one source as Markdown: a line for each name, with means over the seeds, compared with the first name.
 
     After ±, the standard deviation of the seeds' means; in brackets the 95% interval of the difference, row by row.
@@ -197,19 +210,17 @@ def table(results: Sequence[Result], names: Sequence[str], split: Split) -> str:
     of = {name: [result for result in results if result["name"] == name] for name in names}
     of = {name: found for name, found in of.items() if found}
     first = next(iter(of))
-    lines = [
-        f"| {split} | published | difference | clipped | difference | repeats | length | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = [split, *(cell for column in scores for cell in (column, "difference")), *percents, "length", "seconds"]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for name, runs in of.items():
         cells = [name]
-        for column in SCORES:
-            scores = average(runs, split, column)
-            cells.append(f"{fmean(scores):.2f} ± {deviation(runs, split, column):.2f}")
-            gain = paired(average(of[first], split, column), scores).interval
+        for column in scores:
+            values = average(runs, split, column)
+            cells.append(f"{fmean(values):.2f} ± {deviation(runs, split, column):.2f}")
+            gain = paired(average(of[first], split, column), values).interval
             cells.append("" if name == first else f"{gain.mean:+.2f} [{gain.low:.2f}, {gain.high:.2f}]")
         cells += [
-            f"{fmean(run[split]['repeats'] for run in runs):.1f}%",
+            *(f"{fmean(run[split][name] for run in runs):.1f}%" for name in percents),
             f"{fmean(run[split]['length'] for run in runs):.2f}",
             f"{fmean(sum(run['seconds'].values()) for run in runs):.0f}",
         ]

@@ -68,7 +68,8 @@ def numbers(value: object) -> int:
 
 def test_a_changed_rank_is_recorded_and_compared(team: Team, clone: Clone) -> None:
     log = clone.dvc("exp", "run", "-n", "rank8", "-S", "lora.r=8")
-    assert set(stages_run(log)) == {"train", "folds", "tune_decoding", "refit", "infer", "evaluate"}
+    trained = {"train", "folds", "candidates", "align", "refit"}
+    assert set(stages_run(log)) == {*trained, "tune_decoding", "infer", "evaluate"}
     changed_files = set(clone.git("diff", "--name-only").split())
     assert changed_files >= {"dvc.lock", "metrics/train/metrics.json", "params.yaml"}
     assert all(name in ("dvc.lock", "params.yaml") or name.startswith("metrics/") for name in changed_files)
@@ -165,11 +166,20 @@ def test_nothing_about_decoding_makes_training_stale(clone: Clone) -> None:
     changes = {"max_new_tokens": 9, "num_beams": 2, "tune_length_penalty": [0.7], "rerank": "mbr", "postprocess": []}
     clone.edit("params.yaml", {"decoding": changes})
     decoding = {"out_of_fold", "tune_decoding", "infer"}
-    assert stale() == decoding
+    assert stale() == decoding | {"candidates"}
     clone.git("checkout", "-q", "--", "params.yaml")
-    for module in ("decoding/postprocess.py", "decoding/rerank.py", "engines/settings.py", "engines/decode_loop.py"):
-        assert with_a_change(module) == decoding, module
+    for module in ("decoding/postprocess.py", "engines/settings.py", "engines/decode_loop.py"):
+        assert with_a_change(module) == decoding | {"candidates"}, module
+    assert with_a_change("decoding/rerank.py") == decoding
     assert with_a_change("decoding/successive_halving.py") == {"tune_decoding", "infer"}
+    # Another objective samples nothing again.
+    clone.edit(
+        "params.yaml", {"evaluate": {"objective": "published"}, "reward": {"length": 1.0}, "align": {"beta": 1.0}}
+    )
+    assert stale() == {"out_of_fold", "align", "tune_decoding", "infer", "evaluate"}
+    clone.git("checkout", "-q", "--", "params.yaml")
+    assert with_a_change("retraining/preferences.py") == {"align"}
+    assert with_a_change("scoring/reward.py") == {"align", "tune_decoding", "evaluate"}
     # A further key is validated here, and stands under `params` where a stage reads it.
     assert with_a_change("core/params.py") == set()
 

@@ -143,6 +143,14 @@ def test_a_stage_depends_on_no_module_but_those_it_or_a_stage_before_it_imports(
     assert declared(name) <= needed(name).union(*map(needed, upstream(name)))
 
 
+def test_another_objective_samples_no_candidates_again() -> None:
+    of_objectives = {"retraining/preferences.py", "retraining/align.py", "scoring/reward.py", "scoring/objective.py"}
+    assert not {Path("stages") / name for name in of_objectives} & needed("candidates")
+    read = {key for key in STAGES["candidates"]["params"] if key.partition(".")[0] in ("evaluate", "reward", "align")}
+    assert read == {"evaluate.morphemes"}
+    assert {"data/candidates.jsonl"} <= {*STAGES["align"]["deps"]} & {*STAGES["tune_decoding"]["deps"]}
+
+
 def test_every_file_beside_the_modules_is_read_by_one() -> None:
     read = set[Path]().union(*(files_read(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py")))
     assert read == set(DATA_FILES.values())

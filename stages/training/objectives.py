@@ -1,7 +1,7 @@
 """What a training makes small: the mean of a step's terms, which an objective takes from its rows.
 
-Another objective, such as a ranking of candidate summaries, is a module with a class of this kind, and a line in
-`OBJECTIVES`; session, trainer, memory plan and checkpoints serve it as they are.
+Another objective is a class of this kind, as that of `stages.retraining.preferences`, which compares candidates;
+session, trainer, memory plan and checkpoints serve it as they are.
 """
 
 from __future__ import annotations
