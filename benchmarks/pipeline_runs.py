@@ -94,6 +94,7 @@ def run_stages(names: Sequence[str], folder: Path) -> dict[str, float]:
         UserError: one failed; the log's last line says why.
     """
     seconds = {}
+    folder = folder.resolve()
     before, log = Path.cwd(), folder / "run.log"
     os.chdir(folder)
     try:

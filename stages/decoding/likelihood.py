@@ -13,7 +13,7 @@ from stages.layers.packed_attention import packed
 from stages.layers.packed_rows import TrainingRow, pack, split
 from stages.models.families import reads_packed
 
-TOKENS = {"cuda": 8192, "cpu": 1024}
+TOKENS = {"cuda": 4096, "cpu": 1024}
 """Of a forward pass: the logits of some thousand words in a summary are what takes memory."""
 
 
