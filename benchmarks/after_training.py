@@ -40,7 +40,7 @@ from benchmarks.pipeline_runs import (
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
 from stages.core.files import read_json
-from stages.core.params import Settings
+from stages.core.params import Settings, read_yaml
 from stages.corpus.predictions import read_predictions
 from stages.corpus.tables import Split, read_table, references
 from stages.scoring.prediction_checks import CHECKS
@@ -69,13 +69,18 @@ class Step(NamedTuple):
     needs: Sequence[str] = ()
 
 
-def ladder(samples: int) -> dict[str, Step]:
-    """The steps by name, in their order; the aligned ones are also decoded by minimum Bayes risk."""
-    mbr = {"decoding.rerank": "mbr", "decoding.samples": samples}
+def ladder(samples: int, temperature: float) -> dict[str, Step]:
+    """The steps by name, in their order; the aligned ones are also decoded by minimum Bayes risk.
+
+    Args:
+        temperature: of the candidates, which those that the learned reranker chooses among have too.
+    """
+    mbr: Settings = {"decoding.rerank": "mbr", "decoding.samples": samples}
+    learned: Settings = {**mbr, "decoding.rerank": "learned", "decoding.temperature": temperature}
     steps = {
         TUNED: Step({}, ["infer"]),
         "+ mbr": Step(mbr, ["infer"]),
-        "+ learned": Step({**mbr, "decoding.rerank": "learned"}, ["tune_decoding", "infer"], LEARNS),
+        "+ learned": Step(learned, ["tune_decoding", "infer"], LEARNS),
     }
     for name in ("ranking", "dpo"):
         aligned = {"align.objective": name}
@@ -120,7 +125,8 @@ def run(
         project.mkdir(parents=True)
         make_project(project, source, settings)
         run_stages(DATA_STAGES, project)
-        change(project, {**ALONE, "seed": seed})
+        alone = {**ALONE, "decoding.temperature": read_yaml(project / "params.yaml")["decoding"]["temperature"]}
+        change(project, {**alone, "seed": seed})
         # An empty folder stands for what is not trained, and the search waits for nothing else.
         taken = run_stages(["train", "folds", "candidates", "align", "tune_decoding"], project)
         room, words = gate(read_json(project / paths.CANDIDATE_SCORES), samples, least)
@@ -130,7 +136,7 @@ def run(
         for name, step in steps.items():
             if room < least and name != TUNED:
                 continue
-            change(project, {**ALONE, **step.settings})
+            change(project, {**alone, **step.settings})
             taken |= run_stages(step.stages, project)
             needed = dict.fromkeys([*BASE, *step.needs, *step.stages])
             result: Result = {"name": name, **common, "seconds": {each: taken[each] for each in needed}}
@@ -168,13 +174,17 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters beside the recipe's")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16, help="of each row, and for reranking")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="of the candidates, and of the learned reranker's"
+    )
     parser.add_argument("--least", type=float, default=4.0, help="points that the gate asks for")
     options = parser.parse_args()
-    steps = ladder(options.samples)
+    steps = ladder(options.samples, options.temperature)
     settings = {
         **settings_of(options.recipe),
         "folds.n": options.folds,
         "candidates.samples": options.samples,
+        "candidates.temperature": options.temperature,
         **dict(map(read_setting, options.set)),
     }
     known = read_results(options.output, options.source)

@@ -30,7 +30,7 @@ def test_the_gate_says_whether_there_is_enough_to_gain() -> None:
 
 
 def test_each_step_is_of_stages_and_parameters_that_there_are() -> None:
-    steps = ladder(16)
+    steps = ladder(16, 1.0)
     assert list(steps) == [
         *("fine-tuning", "+ mbr", "+ learned"),
         *("+ ranking", "+ ranking + mbr", "+ dpo", "+ dpo + mbr"),

@@ -1,4 +1,4 @@
-"""Folds, their ensemble weighed by tuning, and a refit, as one pipeline."""
+"""Folds with what uses them, as one pipeline: an ensemble, weighed by tuning, and a refit; candidates, an alignment."""
 
 from __future__ import annotations
 
@@ -40,3 +40,28 @@ def test_all_of_it_is_one_run_of_the_pipeline(finished: Clone) -> None:
     finished.restore()
     assert finished.bytes("dvc.lock") != lock
     assert "Data and pipelines are up to date." in finished.dvc("repro")
+
+
+def test_candidates_are_written_once_for_all_that_learns_from_them(finished: Clone) -> None:
+    finished.restore()
+    changes = {
+        "folds": {"n": 2},
+        "candidates": {"samples": 2, "num_beams": 2},
+        "align": {"objective": "ranking"},
+        "decoding": {"rerank": "learned", "samples": 2},
+    }
+    finished.edit("params.yaml", changes)
+    log = finished.dvc("repro")
+    ran = {"folds", "out_of_fold", "candidates", "align", "tune_decoding", "infer", "evaluate"}
+    assert set(stages_run(log)) == ran
+    candidates = finished.bytes("data/candidates.jsonl")
+    assert len(candidates.splitlines()) == 12 + 12
+    assert json.loads(finished.bytes("metrics/eval/decoding.json"))["reranker"]["cross_validated"]["rows"] == 12
+    assert (finished.folder / "models/aligned/adapter_model.safetensors").is_file()
+    assert (finished.folder / "metrics/align/metrics.json").is_file()
+    assert "Data and pipelines are up to date." in finished.dvc("repro")
+    finished.edit("params.yaml", {"align": {"objective": "dpo", "least_gap": 0.0}, "reward": {"length": 9.0}})
+    again = set(stages_run(finished.dvc("repro")))
+    assert {"align", "tune_decoding", "infer"} <= again <= {"align", "tune_decoding", "infer", "evaluate"}
+    assert finished.bytes("data/candidates.jsonl") == candidates
+    finished.restore()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,11 @@ def _train(
             f'params.yaml: align.objective = "{params.align.objective}": {manifest["name"]} reads no packed rows, in '
             "which candidates stand side by side; set none"
         )
+    objective = Comparing(preference, params.align.fine_tuning)
+    build = partial(build_trainer, trained, data, base, run, objective, begin=paths.ADAPTER)
+    if not processes.first:
+        train_from(_knowing(build(), preference, data, run, processes), checkpoint)
+        return
     preview = Preview(
         data.builder,
         data.dev["fname"].tolist(),
@@ -157,36 +162,29 @@ def _train(
         batch_size=course.batch_size,
         folder=run / "previews",
     )
-    with replacing(paths.ALIGNMENT_LOG) if processes.first else nullcontext(run) as logs:
-        live = Live(str(logs), dvcyaml=False, save_dvc_exp=False) if processes.first else None
-        trainer = build_trainer(
-            trained,
-            data,
-            base,
-            run,
-            Comparing(preference, params.align.fine_tuning),
-            preview=preview if processes.first else None,
-            callbacks=[TrackWithLive(live)] if live else [],
-            begin=paths.ADAPTER,
+    with replacing(paths.ALIGNMENT_LOG) as logs, Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+        trainer = build(preview=preview, callbacks=[TrackWithLive(live)])
+        train_from(_knowing(trainer, preference, data, run, processes), checkpoint)
+        live.log_metric("best/step", trainer.state.best_global_step, plot=False)
+        live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
+        live.log_metric("rows", len(data.rows), plot=False)
+        preview.copy_to(logs / "previews")
+    kind = f"models/adapter, trained further by {params.align.objective} on candidates of {len(data.rows)} rows."
+    ending = f"{kind} {best_on_dev(trainer, data)}"
+    write_adapter(paths.ALIGNED, trainer, data, params, manifest, ending, also=SECTIONS)
+
+
+def _knowing(
+    trainer: SummaryTrainer, preference: Preference, data: TrainingData, run: Path, processes: Processes
+) -> SummaryTrainer:
+    """The trainer, whose rows know what its adapter begins from, where the preference asks for it."""
+    if preference.begins_from:
+        known = processes.from_first(lambda: before(trainer, data, run / "before.json"))
+        trainer.train_dataset, trainer.eval_dataset = (
+            as_dataset([replace(row, before=values) for row, values in zip(rows, of, strict=True)])
+            for rows, of in zip((data.rows, data.dev_rows), known, strict=True)
         )
-        if preference.begins_from:
-            known = processes.from_first(lambda: before(trainer, data, run / "before.json"))
-            trainer.train_dataset, trainer.eval_dataset = (
-                as_dataset([replace(row, before=values) for row, values in zip(rows, of, strict=True)])
-                for rows, of in zip((data.rows, data.dev_rows), known, strict=True)
-            )
-        train_from(trainer, checkpoint)
-        if live:
-            live.log_metric("best/step", trainer.state.best_global_step, plot=False)
-            live.log_metric("best/eval_loss", trainer.state.best_metric, plot=False)
-            live.log_metric("rows", len(data.rows), plot=False)
-            live.end()
-            preview.copy_to(logs / "previews")
-    if processes.first:
-        kind = f"models/adapter, trained further by {params.align.objective} on candidates of {len(data.rows)} rows."
-        write_adapter(
-            paths.ALIGNED, trainer, data, params, manifest, f"{kind} {best_on_dev(trainer, data)}", also=SECTIONS
-        )
+    return trainer
 
 
 def before(trainer: SummaryTrainer, data: TrainingData, kept: Path) -> list[list[list[float]]]:
