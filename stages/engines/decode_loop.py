@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
 from stages.engines.batches import Limits
-from stages.engines.beam_search import BeamSearch, Proposal, Search
+from stages.engines.beam_search import BeamSearch
 from stages.engines.forward_step import Step, step_for
 from stages.engines.padded_rows import PaddedRows
 from stages.engines.prefill import Prefix, Prompts, read_into, read_prompts
+from stages.engines.search import Proposals, Search
 from stages.engines.settings import DecodingSettings
 from stages.engines.slot_cache import SlotCache, attention_masks
 from stages.models.families import reads_packed
@@ -192,14 +193,14 @@ def _advance(
 ) -> None:
     """Let searches that are not done take a step, by the logits after each of their hypotheses or the prompt."""
     proposals = _propose(logits, prompts, searches, settings)
-    for search, proposal in zip(searches, proposals, strict=True):
+    for search, proposed in zip(searches, proposals, strict=True):
         if not search.done:
-            search.advance(proposal)
+            search.advance(proposed)
 
 
 def _propose(
     logits: torch.Tensor, prompts: Sequence[Sequence[int]], searches: Sequence[Search], settings: DecodingSettings
-) -> list[list[Proposal]]:
+) -> list[Proposals]:
     """The best next tokens of each hypothesis; in transformers too, a beam's penalty applies to log probabilities."""
     wanted = max(search.wanted for search in searches)
     beams = isinstance(searches[0], BeamSearch)
@@ -215,10 +216,7 @@ def _propose(
     values, ids = scores.max(dim=-1, keepdim=True) if wanted == 1 else scores.topk(min(wanted, scores.shape[-1]))
     if wanted > 2 and not (beams and settings.repetition_penalty != 1):
         values = values - _log_sum(scores)
-    return [
-        [list(zip(*proposal, strict=True)) for proposal in zip(*row, strict=True)]
-        for row in zip(values.tolist(), ids.tolist(), strict=True)
-    ]
+    return list(map(Proposals, values.double().cpu().numpy(), ids.cpu().numpy()))
 
 
 def _log_sum(logits: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from stages.engines.beam_search import Search
+from stages.engines.search import Search
 
 
 class PaddedRows:

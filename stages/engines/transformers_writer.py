@@ -11,9 +11,11 @@ from transformers import PreTrainedModel
 
 from stages.core.params import Decoding
 from stages.engines.batches import Limits, Tell, limits_for
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy, Samples
 from stages.engines.decode_loop import decode, decode_in_turn
 from stages.engines.prefill import Prefix, Prompts, common, read_prefix, read_prompts, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending, ending
 from stages.engines.slot_cache import grouped_attention
 from stages.engines.writer import Sampling
@@ -148,13 +150,13 @@ class TransformersWriter:
         num_beams = settings[0].num_beams
         penalties = [each.length_penalty for each in settings]
         return [
-            BeamSearch(end, num_beams, penalties) if num_beams > 1 else Chains(end)
+            BeamSearch(end, num_beams, penalties) if num_beams > 1 else Greedy(end)
             for end in self._endings(dialogues, settings[0])
         ]
 
     def _sampling(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[Search]:
         return [
-            Chains(
+            Samples(
                 end,
                 [random.Random(f"{sampling.seed} {number} {dialogue}") for number in range(sampling.count)],
                 sampling.temperature,

@@ -14,9 +14,11 @@ from stages.core.params import Quantization
 from stages.corpus.tables import read_table
 from stages.decoding.postprocess import process
 from stages.engines.batches import Limits, batches
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy
 from stages.engines.decode_loop import decode as decode_all
 from stages.engines.prefill import read_prefix, read_prompts, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending, ending
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling
@@ -180,7 +182,7 @@ def test_lengths_relative_to_the_dialogue(
         searches: list[Search] = []
         for count in tokens:
             end = ending(settings, builder.stop_id, count, builder.tokenizer.decode)
-            searches.append(BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end))
+            searches.append(BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end))
         decode_all(model, prompts, searches, settings)
         return [len(search.results()[0][0].ids) for search in searches]
 
@@ -211,7 +213,7 @@ def test_a_prompt_that_waits_begins_once_another_is_done(
     ends = [Ending(-1, 0, length, length) for length in lengths]
 
     def searches() -> list[Search]:
-        return [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for end in ends]
+        return [BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end) for end in ends]
 
     def results(of: Sequence[Search]) -> list[list[int]]:
         return [search.results()[0][0].ids for search in of]
