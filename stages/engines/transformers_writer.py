@@ -43,7 +43,8 @@ class TransformersWriter:
         return [len(prompt) for prompt in prompts]
 
     def limits(self, decoding: Decoding) -> Limits:
-        return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch)
+        samples = decoding.samples if decoding.rerank == "mbr" else 1
+        return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch, max(samples, 1))
 
     def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
         searches = self._searches(dialogues, [settings])
