@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
@@ -15,7 +16,7 @@ from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
 from stages.decoding.run_batches import run_batches
 from stages.decoding.workers import Here, Workers, least_limits
-from stages.engines.batches import Limits, Tell, batches, queues
+from stages.engines.batches import SIDE_BY_SIDE, Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
 from stages.engines.writer import Sampling, Writer
 from stages.scoring.objective import Objective
@@ -27,10 +28,11 @@ Prediction = dict[str, str]
 """`first`, a summary as the model wrote it, and `text`, the one that stands after writing again."""
 
 
-def room(settings: DecodingSettings, decoding: Decoding) -> int:
-    """Tokens that are held after a dialogue's prompt."""
+def slots(lengths: Sequence[int], settings: DecodingSettings, decoding: Decoding) -> tuple[list[int], int]:
+    """What is held of prompts of so many tokens, with their copies, and the tokens that are held after each."""
     samples = decoding.samples if decoding.rerank == "mbr" else 0
-    return settings.max_new_tokens * max(settings.num_beams, samples, 1)
+    copies = 1 + math.ceil(samples / SIDE_BY_SIDE)
+    return [copies * length for length in lengths], settings.max_new_tokens * (settings.num_beams + samples)
 
 
 def shaping(params: Params) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def predict_tables(
     cut = [
         [start + row for row in batch]
         for start, end in pairwise(starts)
-        for batch in divide(lengths[start:end], room(settings, decoding), limits)
+        for batch in divide(*slots(lengths[start:end], settings, decoding), limits)
     ]
 
     def deal(missing: Sequence[list[int]], tell: Tell) -> Iterator[tuple[int, list[Prediction]]]:

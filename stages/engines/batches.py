@@ -14,6 +14,9 @@ Tell = Callable[[int], object]
 """Is told, as work goes on, how many more rows are done."""
 CPU_SLOTS = 32_768
 """On a CPU more at once is no faster."""
+SIDE_BY_SIDE = 8
+"""Samples that share a copy of their prompt's keys and values. All read what any of them has there, so of more samples
+each would read the others' tokens more than its own; of fewer, copies of the prompt would take the memory."""
 USABLE = 0.9
 """Share of a GPU's memory; the rest is the driver's, and lost between allocations."""
 ACTIVATIONS = 3 * 2**30

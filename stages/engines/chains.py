@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from stages.engines.search import Hypothesis, Proposals, without_stop
 from stages.engines.settings import Ending
@@ -41,9 +41,7 @@ class Greedy:
 
 
 class Samples:
-    """Next tokens drawn by their probability.
-
-    Thousands of hypotheses may be under way, so a step draws for all of a dialogue at once.
+    """Next tokens drawn by their probability; `draw` does that for all dialogues at once.
 
     Args:
         generators: one for each sample, which draws once a token, whoever else is in the batch.
@@ -56,31 +54,37 @@ class Samples:
         self.temperature = temperature
         self.wanted = SAMPLED_FROM
         self.running: list[list[int]] = [[] for _ in self.generators]
-        self.parents = list(range(len(self.generators)))
+        self.parents = [0] * len(self.generators)
         self.scores = [0.0] * len(self.generators)
-        self.open = list(self.parents)
+        self.open = list(range(len(self.generators)))
 
     @property
     def done(self) -> bool:
         return not self.open
 
+    def numbers(self) -> list[float]:
+        """What the next token of each sample is drawn by, from 0 to 1; of one that has ended, nothing is drawn."""
+        numbers = [0.0] * len(self.generators)
+        for i in self.open:
+            numbers[i] = self.generators[i].random()
+        return numbers
+
+    def may_stop(self) -> bool:
+        return self.done or len(self.running[self.open[0]]) >= self.ending.least
+
     def advance(self, proposals: Proposals) -> None:
-        first = len(proposals.scores) < len(self.running)
-        length = len(self.running[self.open[0]])
-        places = [0] * len(self.open) if first else self.open
+        """Take the next step, by the one token that was drawn for each sample."""
+        scores, tokens = proposals.scores[:, 0].tolist(), proposals.ids[:, 0].tolist()
+        first = not self.running[self.open[0]]
         self.parents = [0] * len(self.running) if first else list(range(len(self.running)))
-        scores, ids = proposals.scores[places], proposals.ids[places]
-        allowed = ids != self.ending.stop_id if length < self.ending.least else np.full(ids.shape, True)
-        drawn = _draw(scores, allowed, self.temperature, [self.generators[i].random() for i in self.open])
         going_on = []
-        for row, i in enumerate(self.open):
-            if length >= self.ending.most and self.ending.has_to_stop(self.running[i]):
-                token = self.ending.stop_id
-            else:
-                token = int(ids[row, drawn[row]])
-                self.scores[i] += float(scores[row, drawn[row]])
-            self.running[i].append(token)
-            if token != self.ending.stop_id and length + 1 < self.ending.limit:
+        for i in self.open:
+            ids, score, token = self.running[i], scores[i], tokens[i]
+            if self.ending.has_to_stop(ids):
+                score, token = 0.0, self.ending.stop_id
+            ids.append(token)
+            self.scores[i] += score
+            if token != self.ending.stop_id and len(ids) < self.ending.limit:
                 going_on.append(i)
         self.open = going_on
 
@@ -91,11 +95,25 @@ class Samples:
         return [[Hypothesis(ids, score) for ids, score in zip(self.possible(), self.scores, strict=True)]]
 
 
-def _draw(
-    scores: NDArray[np.float64], allowed: NDArray[np.bool_], temperature: float, numbers: Sequence[float]
-) -> NDArray[np.int64]:
-    """For each row of log probabilities, best first, the place that a number from 0 to 1 falls on."""
-    weights = np.where(allowed, np.exp((scores - scores[:, :1]) / temperature), 0.0)
-    sums = weights.cumsum(axis=1)
-    places: NDArray[np.int64] = np.sum(sums <= np.array(numbers)[:, None] * sums[:, -1:], axis=1)
-    return places.clip(max=scores.shape[1] - 1)
+def draw(values: torch.Tensor, ids: torch.Tensor, searches: Sequence[Samples]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one of the best next tokens for each sample, on the device that has them.
+
+    Args:
+        values: (searches, samples, tokens), log probabilities, best first; (searches, 1, tokens) after prompts.
+        ids: likewise.
+
+    Returns:
+        Log probability and id of the tokens drawn: (searches, samples, 1).
+    """
+    # By id, not by rank: in another batch rounding lets tokens of nearly one probability change ranks.
+    ids, order = ids.sort(dim=-1)
+    values = values.gather(-1, order)
+    most = max(len(search.generators) for search in searches)
+    drawn = [search.numbers() for search in searches]
+    numbers = torch.tensor([[*row, *[0.0] * (most - len(row))] for row in drawn], dtype=torch.double)
+    early = torch.tensor([[-1 if search.may_stop() else search.ending.stop_id] for search in searches])
+    numbers, early = numbers.to(values.device), early.to(values.device)
+    scaled = values.double() / searches[0].temperature
+    sums = scaled.masked_fill(ids == early[:, :, None], -math.inf).softmax(dim=-1).cumsum(dim=-1)
+    places = (sums <= numbers[..., None] * sums[..., -1:]).sum(dim=-1, keepdim=True).clamp(max=values.shape[-1] - 1)
+    return values.expand(-1, most, -1).gather(2, places), ids.expand(-1, most, -1).gather(2, places)

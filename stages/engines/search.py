@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Search(Protocol):
     running: list[list[int]]
     """The hypotheses under way; each ends in the token that the model reads next."""
     parents: list[int]
-    """For each of them, which one of the last step it continues."""
+    """For each of them, which one of the last step it continues; after the prompt there is none but that."""
 
     @property
     def done(self) -> bool: ...
@@ -54,6 +56,26 @@ class Search(Protocol):
 
     def results(self) -> list[list[Hypothesis]]:
         """What was found, best first, once for each length penalty."""
+
+
+def next_inputs(searches: Sequence[Search]) -> tuple[list[list[int]], list[list[int]]]:
+    """The parents and the last tokens of all hypotheses: (searches, hypotheses).
+
+    A search that is done, or has fewer hypotheses than another, has zeros, of which nobody reads what follows.
+    """
+    width = max(len(search.parents) for search in searches)
+    parents = [[] if search.done else search.parents for search in searches]
+    tokens = [[] if search.done else [ids[-1] for ids in search.running] for search in searches]
+    return [filled(row, width, 0) for row in parents], [filled(row, width, 0) for row in tokens]
+
+
+def filled(values: Sequence[T], count: int, filling: T) -> list[T]:
+    """The first `count` values, and something else in the place of those that are missing.
+
+    >>> filled([1, 2, 3], 2, 0), filled([1, 2, 3], 4, 0)
+    ([1, 2], [1, 2, 3, 0])
+    """
+    return [*values[:count], *[filling] * (count - len(values))]
 
 
 def without_stop(ids: Sequence[int], stop: int) -> list[int]:

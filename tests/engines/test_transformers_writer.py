@@ -149,14 +149,14 @@ def test_settings_that_differ_in_the_length_penalty_share_a_search(
 def test_samples_are_the_same_in_any_batch(
     model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
 ) -> None:
-    writer, sampling = TransformersWriter(model, builder), Sampling(count=3, temperature=0.9, seed=7)
+    writer, sampling = TransformersWriter(model, builder), Sampling(count=11, temperature=0.9, seed=7)
     together = writer.samples(dialogues, GREEDY, sampling, Limits(16))
     assert [writer.samples([dialogue], GREEDY, sampling, Limits(16))[0] for dialogue in dialogues] == together
     longest_first = sorted(range(len(dialogues)), key=lambda row: -len(builder.prompt_ids(dialogues[row])))
     in_turn = writer.samples([dialogues[row] for row in longest_first], GREEDY, sampling, Limits(2))
     assert in_turn == [together[row] for row in longest_first]
-    assert all(len(set(texts)) == 3 for texts in together)
-    assert writer.samples(dialogues, GREEDY, Sampling(3, 0.9, 8), Limits(16)) != together
+    assert all(len(set(texts)) == 11 for texts in together)
+    assert writer.samples(dialogues, GREEDY, Sampling(11, 0.9, 8), Limits(16)) != together
     assert [texts[3:] for texts in writer.candidates(dialogues, BEAMS, sampling)] == together
 
 
