@@ -36,9 +36,11 @@ from benchmarks.random_models import SHAPES, random_model, replace_linear
 from stages.core import paths
 from stages.core.files import write_json
 from stages.engines.batches import Limits, batches, limits_for, queues
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy
 from stages.engines.decode_loop import decode_in_turn
 from stages.engines.prefill import common, read_prefix, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending
 from stages.engines.slot_cache import grouped_attention
 from stages.layers.fused_layer import fuse_to_read
@@ -94,7 +96,7 @@ def ours(model: PreTrainedModel, work: Work, beams: int, limits: Limits) -> list
         for rows in queues([len(ids) for ids in work.prompts], room, limits):
             ids = [work.prompts[row] for row in rows]
             end = Ending(work.stop_id, 0, work.new_tokens, work.new_tokens)
-            searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for _ in rows]
+            searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end) for _ in rows]
             decode_in_turn(model, ids, searches, settings, prefix, room, limits)
             found.update(zip(rows, (search.results()[0][0].ids for search in searches), strict=True))
     return [found[row] for row in range(len(work.prompts))]

@@ -29,9 +29,11 @@ from stages.core.files import write_json
 from stages.core.gpus import visible_gpus
 from stages.decoding.workers import Workers, workers
 from stages.engines.batches import Limits, limits_for, queues
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy
 from stages.engines.decode_loop import decode_in_turn
 from stages.engines.prefill import read_prefix, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending
 from stages.engines.slot_cache import grouped_attention
 from stages.layers.fused_layer import fuse_to_read
@@ -75,7 +77,7 @@ def write(
     """The ids that a search finds after each prompt; the first is the longest."""
     prompts = [ids for ids, _ in rows]
     endings = [Ending(NEVER, 0, length, length) for _, length in rows]
-    searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for end in endings]
+    searches: list[Search] = [BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end) for end in endings]
     with grouped_attention(model):
         prefix = read_prefix(model, shared_prefix(prompts))
         settings = DecodingSettings(LONGEST, num_beams=beams)

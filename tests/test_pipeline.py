@@ -76,7 +76,7 @@ UNTRACKED = {
 DATA_FILES = {
     path.name: path.relative_to(ROOT)
     for path in (ROOT / "stages").rglob("*")
-    if path.is_file() and path.suffix not in (".py", ".pyc")
+    if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"
 }
 """What lies beside the modules and is no module, by its name: templates."""
 
@@ -104,7 +104,7 @@ def declared(name: str) -> set[Path]:
     return {
         file.relative_to(ROOT)
         for file in files
-        if file.is_file() and file.suffix != ".pyc" and file.name != "__init__.py"
+        if file.is_file() and file.parent.name != "__pycache__" and file.name != "__init__.py"
     }
 
 

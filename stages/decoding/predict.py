@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Any, cast
 
-from stages.core.params import Decoding, Params
+from stages.core.params import Params
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.learned import Reranker
@@ -16,7 +15,7 @@ from stages.decoding.likelihood import likelihoods
 from stages.decoding.postprocess import one_line, process
 from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
-from stages.decoding.tables import Table, in_batches
+from stages.decoding.tables import Table, in_batches, slots
 from stages.decoding.workers import Here, Workers, least_limits
 from stages.engines.batches import Limits, Tell, batches, queues
 from stages.engines.settings import DecodingSettings
@@ -29,12 +28,6 @@ TRIES = 4
 
 Prediction = dict[str, str]
 """`first`, a summary as the model wrote it, and `text`, the one that stands after writing again."""
-
-
-def room(settings: DecodingSettings, decoding: Decoding) -> int:
-    """Tokens that are held after a dialogue's prompt."""
-    samples = 0 if decoding.rerank == "none" else decoding.samples
-    return settings.max_new_tokens * max(settings.num_beams, samples, 1)
 
 
 def shaping(params: Params) -> dict[str, Any]:
@@ -83,7 +76,7 @@ def predict_tables(
         tables,
         _predict,
         (settings, params, limits, reranker),
-        divide=partial(divide, room=room(settings, decoding), limits=limits),
+        divide=lambda lengths: divide(*slots(lengths, settings, decoding), limits),
         label=label,
         log=log,
     )

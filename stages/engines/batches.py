@@ -14,10 +14,15 @@ Tell = Callable[[int], object]
 """Is told, as work goes on, how many more rows are done."""
 CPU_SLOTS = 32_768
 """On a CPU more at once is no faster."""
+SIDE_BY_SIDE = 8
+"""Samples that share a copy of their prompt's keys and values. All read what any of them has there, so of more samples
+each would read the others' tokens more than its own; of fewer, copies of the prompt would take the memory."""
 USABLE = 0.9
 """Share of a GPU's memory; the rest is the driver's, and lost between allocations."""
 ACTIVATIONS = 3 * 2**30
 """Bytes that reading prompts and the logits of a step take, at most."""
+BYTES_PER_LOGIT = 10
+"""As the model gives it, in float32, and once more for its normalisation."""
 COPIED = 1.5
 """Rows that are not done yet are copied to a smaller cache when half are."""
 LEAST_TOKENS = 2048
@@ -50,14 +55,18 @@ class Limits:
         return max(1, min(self.rows, self.tokens // width))
 
 
-def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"]) -> Limits:
+def limits_for(model: PreTrainedModel, rows: int, tokens: int | Literal["auto"], samples: int = 1) -> Limits:
     """The limits that `decoding.batch_size` and `decoding.max_tokens_per_batch` set for a model.
+
+    On a GPU there are fewer rows where each has so many samples that the logits of a step would not fit.
 
     `auto` counts with the whole memory of the GPU, not with what is free: a run that goes on after a kill has to have
     the batches that it had before.
     """
     if model.device.type != "cuda":
         return Limits(rows, CPU_SLOTS if tokens == "auto" else tokens)
+    vocabulary = model.config.get_text_config().vocab_size
+    rows = min(rows, max(1, ACTIVATIONS // (samples * vocabulary * BYTES_PER_LOGIT)))
     if tokens != "auto":
         return Limits(rows, tokens, WAITING)
     _, total = torch.cuda.mem_get_info(model.device)

@@ -1,105 +1,17 @@
-"""Searches for one summary, step by step, on plain numbers: the model's best next tokens go in, choices come out.
+"""Beam search for one summary, on plain numbers.
 
-Beam search is that of transformers (`generate` with `early_stopping=False`): the same hypotheses with the same scores.
+It is that of transformers (`generate` with `early_stopping=False`): the same hypotheses with the same scores.
 What runs on in a search does not depend on the length penalty, so one search serves several of them.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from stages.engines.search import Hypothesis, Proposals
 from stages.engines.settings import Ending
-
-Proposal = Sequence[tuple[float, int]]
-"""The model's best next tokens after one hypothesis, as (log probability, id), best first."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A summary's ids, without the stop token, and what the search gives for it."""
-
-    ids: list[int]
-    score: float
-
-
-class Search(Protocol):
-    """One dialogue's search."""
-
-    wanted: int
-    """Next tokens that have to be proposed after each hypothesis."""
-    running: list[list[int]]
-    """The hypotheses under way; each ends in the token that the model reads next."""
-    parents: list[int]
-    """For each of them, which one of the last step it continues."""
-
-    @property
-    def done(self) -> bool: ...
-
-    def advance(self, proposals: Sequence[Proposal]) -> None:
-        """Take the next step; at the first, the one proposal is what follows the prompt."""
-
-    def possible(self) -> list[list[int]]:
-        """All hypotheses, ended or not, that the best result is or begins with."""
-
-    def results(self) -> list[list[Hypothesis]]:
-        """What was found, best first, once for each length penalty."""
-
-
-class Chains:
-    """Hypotheses that know nothing of each other: a greedy one, or samples.
-
-    Args:
-        generators: one for each sample; none searches greedily.
-        temperature: what the samples' log probabilities are divided by.
-    """
-
-    def __init__(self, ending: Ending, generators: Sequence[random.Random] = (), temperature: float = 1.0) -> None:
-        self.ending = ending
-        self.generators = list(generators)
-        self.temperature = temperature
-        greedy = 2 if ending.least else 1  # one of them may be a stop that is not allowed yet
-        self.wanted = SAMPLED_FROM if generators else greedy
-        count = max(1, len(self.generators))
-        self.running: list[list[int]] = [[] for _ in range(count)]
-        self.parents = list(range(count))
-        self.scores = [0.0] * count
-        self.closed = [False] * count
-
-    @property
-    def done(self) -> bool:
-        return all(self.closed)
-
-    def advance(self, proposals: Sequence[Proposal]) -> None:
-        first = len(proposals) < len(self.running)
-        self.parents = [0] * len(self.running) if first else list(range(len(self.running)))
-        for i, ids in enumerate(self.running):
-            if not self.closed[i]:
-                options = self.ending.options(ids, proposals[0 if first else i])
-                score, token = self._choose(options, i)
-                self.scores[i] += score
-                self.closed[i] = token == self.ending.stop_id or len(ids) + 1 >= self.ending.limit
-                ids.append(token)
-
-    def possible(self) -> list[list[int]]:
-        return [_without(ids, self.ending.stop_id) for ids in self.running]
-
-    def results(self) -> list[list[Hypothesis]]:
-        return [[Hypothesis(ids, score) for ids, score in zip(self.possible(), self.scores, strict=True)]]
-
-    def _choose(self, options: list[tuple[float, int]], i: int) -> tuple[float, int]:
-        if not self.generators:
-            return options[0]
-        best = options[0][0]
-        weights = [math.exp((score - best) / self.temperature) for score, _ in options]
-        return self.generators[i].choices(options, weights)[0]
-
-
-SAMPLED_FROM = 50
-"""A sample's next token is one of the model's 50 best, as in transformers."""
 
 
 @dataclass
@@ -137,13 +49,13 @@ class BeamSearch:
     def done(self) -> bool:
         return not any(pool.open for pool in self.pools)
 
-    def advance(self, proposals: Sequence[Proposal]) -> None:
+    def advance(self, proposals: Proposals) -> None:
         length = len(self.running[0]) + 1
         # Each beam offers its stop token and as many others as could all be kept.
         offers = [
             (score + total, beam, token)
-            for beam, (total, ids, proposal) in enumerate(zip(self.scores, self.running, proposals, strict=True))
-            for score, token in self.ending.options(ids, proposal)
+            for beam, (total, ids) in enumerate(zip(self.scores, self.running, strict=True))
+            for score, token in self.ending.options(ids, proposals.options(beam))
         ]
         offers = sorted(offers, key=lambda option: -option[0])[: 2 * self.num_beams]
         at_limit = length >= self.ending.limit
@@ -175,7 +87,3 @@ class BeamSearch:
 
     def results(self) -> list[list[Hypothesis]]:
         return [pool.finished for pool in self.pools]
-
-
-def _without(ids: list[int], stop: int) -> list[int]:
-    return ids[:-1] if ids and ids[-1] == stop else ids

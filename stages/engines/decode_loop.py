@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
 from stages.engines.batches import Limits
-from stages.engines.beam_search import BeamSearch, Proposal, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Samples, draw
 from stages.engines.forward_step import Step, step_for
 from stages.engines.padded_rows import PaddedRows
 from stages.engines.prefill import Prefix, Prompts, read_into, read_prompts
+from stages.engines.search import Proposals, Search, filled, next_inputs
 from stages.engines.settings import DecodingSettings
 from stages.engines.slot_cache import SlotCache, attention_masks
 from stages.models.families import reads_packed
@@ -137,11 +140,9 @@ class _Branches:
 
     def step(self, searches: Sequence[Search]) -> torch.Tensor:
         """Read the last token of each hypothesis: the logits of what follows, (rows, hypotheses, vocabulary)."""
-        width = max(len(search.parents) for search in searches)
-        nothing = [0] * width
         # A row that is done writes where its next prompt will lie, or what nobody reads.
-        parents = [nothing if search.done else search.parents for search in searches]
-        tokens = [nothing if search.done else [ids[-1] for ids in search.running] for search in searches]
+        parents, tokens = next_inputs(searches)
+        width = len(tokens[0])
         positions = [[len(ids) + step] * width for ids, step in zip(self.prompt_ids, self.steps, strict=True)]
         starts = [len(ids) + step * width for ids, step in zip(self.prompt_ids, self.steps, strict=True)]
         slots = [list(range(start, start + width)) for start in starts]
@@ -192,15 +193,18 @@ def _advance(
 ) -> None:
     """Let searches that are not done take a step, by the logits after each of their hypotheses or the prompt."""
     proposals = _propose(logits, prompts, searches, settings)
-    for search, proposal in zip(searches, proposals, strict=True):
+    for search, proposed in zip(searches, proposals, strict=True):
         if not search.done:
-            search.advance(proposal)
+            search.advance(proposed)
 
 
 def _propose(
     logits: torch.Tensor, prompts: Sequence[Sequence[int]], searches: Sequence[Search], settings: DecodingSettings
-) -> list[list[Proposal]]:
-    """The best next tokens of each hypothesis; in transformers too, a beam's penalty applies to log probabilities."""
+) -> list[Proposals]:
+    """The best next tokens of each hypothesis, or the one that was drawn for it.
+
+    In transformers too, a beam's penalty applies to log probabilities.
+    """
     wanted = max(search.wanted for search in searches)
     beams = isinstance(searches[0], BeamSearch)
     # Of a greedy step only the largest is looked for, which float32 would not change.
@@ -209,16 +213,15 @@ def _propose(
         written = [
             [*prompt, *ids]
             for prompt, search in zip(prompts, searches, strict=True)
-            for ids in (search.running if len(search.running) == logits.shape[1] else [[]] * logits.shape[1])
+            for ids in filled(search.running, logits.shape[1], [])
         ]
         scores = _penalise(scores - _log_sum(scores) if beams else scores, written, settings.repetition_penalty)
     values, ids = scores.max(dim=-1, keepdim=True) if wanted == 1 else scores.topk(min(wanted, scores.shape[-1]))
     if wanted > 2 and not (beams and settings.repetition_penalty != 1):
         values = values - _log_sum(scores)
-    return [
-        [list(zip(*proposal, strict=True)) for proposal in zip(*row, strict=True)]
-        for row in zip(values.tolist(), ids.tolist(), strict=True)
-    ]
+    if isinstance(searches[0], Samples):
+        values, ids = draw(values, ids, cast(Sequence[Samples], searches))
+    return list(map(Proposals, values.double().cpu().numpy(), ids.cpu().numpy()))
 
 
 def _log_sum(logits: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from stages.engines.beam_search import Search
+from stages.engines.search import Search, next_inputs
 
 
 class PaddedRows:
@@ -38,22 +38,23 @@ class PaddedRows:
         """Another of the same, for another search."""
         return copy.deepcopy(self)
 
+    def repeated(self, times: int) -> PaddedRows:
+        """A copy with so many rows for each one."""
+        rows = self.copy()
+        rows.select(torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times))
+        return rows
+
     def step(self, model: PreTrainedModel, searches: Sequence[Search]) -> torch.Tensor:
         """Read the last token of each hypothesis: the logits of what follows, (searches, hypotheses, vocabulary)."""
-        width = max(len(search.parents) for search in searches)
-        nothing = [0] * width
+        parents, tokens = next_inputs(searches)
         held = len(self.mask) // len(searches)
-        parents = [
-            [row * held + parent for parent in (nothing if search.done else search.parents)]
-            for row, search in enumerate(searches)
-        ]
-        tokens = [nothing if search.done else [ids[-1] for ids in search.running] for search in searches]
-        given = torch.tensor([parents, tokens], device=self.mask.device).flatten(1)
+        rows = [[row * held + parent for parent in of] for row, of in enumerate(parents)]
+        given = torch.tensor([rows, tokens], device=self.mask.device).flatten(1)
         self.select(given[0])
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.positions = self.positions + 1
         logits = _forward(model, self.cache, given[1][:, None], self.mask, self.positions[:, None])
-        proposed: torch.Tensor = logits.unflatten(0, (len(searches), width))
+        proposed: torch.Tensor = logits.unflatten(0, (len(searches), len(tokens[0])))
         return proposed
 
     def keep(self, searches: Sequence[int], of: int) -> None:

@@ -81,8 +81,7 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prefi
     if not reads_packed(model.config):
         rows = PaddedRows(model, prompts)
         return Prompts([list(each) for each in prompts], prefix, rows, rows.logits)
-    capacity = -(-(max(map(len, prompts)) + room) // 8) * 8  # masks of GPU kernels want their rows aligned
-    cache = SlotCache(len(prompts), capacity)
+    cache = SlotCache(len(prompts), _capacity(prompts, room))
     cache.put(prefix.cache)
     logits = read_into(model, cache, prompts, range(len(prompts)), prefix)
     return Prompts([list(each) for each in prompts], prefix, cache, logits)
@@ -102,6 +101,23 @@ def read_into(
             for part in _parts([len(rest) for rest in rests], budget)
         ]
     return torch.cat(logits).float()
+
+
+@torch.inference_mode()
+def repeat_prompts(prompts: Prompts, times: int, room: int) -> Prompts:
+    """Each prompt so many times, for searches of the same dialogue that read nothing of each other."""
+    ids = [each for each in prompts.ids for _ in range(times)]
+    cache: SlotCache | PaddedRows
+    if isinstance(prompts.cache, SlotCache):
+        cache = prompts.cache.copies(times, _capacity(prompts.ids, room))
+    else:
+        cache = prompts.cache.repeated(times)
+    return Prompts(ids, prompts.prefix, cache, prompts.logits.repeat_interleave(times, dim=0))
+
+
+def _capacity(prompts: Sequence[Sequence[int]], room: int) -> int:
+    """Slots of a row; masks of GPU kernels want their rows aligned."""
+    return -(-(max(map(len, prompts)) + room) // 8) * 8
 
 
 def _parts(lengths: Sequence[int], budget: int) -> list[range]:

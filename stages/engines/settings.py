@@ -76,9 +76,12 @@ class Ending:
     decode: Callable[[Sequence[int]], str] | None = None
     """Turns ids into text: given, a summary that has reached `most` goes on to the end of its sentence."""
 
+    def has_to_stop(self, ids: Sequence[int]) -> bool:
+        return len(ids) >= self.most and (self.decode is None or ends_sentence(self.decode(ids[-8:])))
+
     def options(self, ids: Sequence[int], proposed: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
         """What may follow `ids`, out of what the model proposes as (score, id), best first."""
-        if len(ids) >= self.most and (self.decode is None or ends_sentence(self.decode(ids[-8:]))):
+        if self.has_to_stop(ids):
             return [(0.0, self.stop_id)]
         if len(ids) < self.least:
             return [option for option in proposed if option[1] != self.stop_id]

@@ -87,6 +87,16 @@ class SlotCache(Cache):  # type: ignore[misc]
         copy.values = [states.index_select(0, rows) for states in self.values]
         return copy
 
+    def copies(self, times: int, capacity: int) -> SlotCache:
+        """A copy with so many rows for each one, and another capacity; slots beyond the smaller one are left out."""
+        copy = SlotCache(times * self.batch, capacity)
+        for source, target in ((self.keys, copy.keys), (self.values, copy.values)):
+            for states in source:
+                target.append(copy._room(states))
+                kept = states[:, :, :capacity]
+                target[-1][:, :, : kept.shape[2]] = kept.repeat_interleave(times, dim=0)
+        return copy
+
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         _, heads, _, width = states.shape
         return states.new_zeros((self.batch, heads, self.capacity, width))

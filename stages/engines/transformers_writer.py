@@ -6,14 +6,17 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 
 from transformers import PreTrainedModel
 
 from stages.core.params import Decoding
-from stages.engines.batches import Limits, Tell, limits_for
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.batches import SIDE_BY_SIDE, Limits, Tell, limits_for
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy, Samples
 from stages.engines.decode_loop import decode, decode_in_turn
-from stages.engines.prefill import Prefix, Prompts, common, read_prefix, read_prompts, shared_prefix
+from stages.engines.prefill import Prefix, Prompts, common, read_prefix, read_prompts, repeat_prompts, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending, ending
 from stages.engines.slot_cache import grouped_attention
 from stages.engines.writer import Sampling
@@ -41,7 +44,8 @@ class TransformersWriter:
         return [len(prompt) for prompt in prompts]
 
     def limits(self, decoding: Decoding) -> Limits:
-        return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch)
+        samples = 1 if decoding.rerank == "none" else decoding.samples
+        return limits_for(self.model, decoding.batch_size, decoding.max_tokens_per_batch, max(samples, 1))
 
     def write(self, dialogues: Sequence[str], settings: DecodingSettings, limits: Limits, tell: Tell) -> list[str]:
         searches = self._searches(dialogues, [settings])
@@ -51,22 +55,27 @@ class TransformersWriter:
     def candidates(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling | None = None
     ) -> list[list[str]]:
-        kinds = [self._searches(dialogues, [settings])]
-        if sampling:
-            kinds.append(self._sampling(dialogues, settings, sampling))
-        hypotheses = max(settings.num_beams, sampling.count if sampling else 0)
+        searches = self._searches(dialogues, [settings])
+        drawn = self._sampling(dialogues, settings, sampling) if sampling else [[] for _ in dialogues]
         with self._ready():
-            prompts = self._read(self._prompt_ids(dialogues), hypotheses * settings.max_new_tokens)
-            for searches in kinds:
-                decode(self.model, prompts, searches, settings)
-        return [[text for search in alike for text in self._texts(search)[0]] for alike in zip(*kinds, strict=True)]
+            prompts = self._read(self._prompt_ids(dialogues), settings.num_beams * settings.max_new_tokens)
+            decode(self.model, prompts, searches, settings)
+            if sampling:
+                # The beams' prompts are read already; side by side, samples would read past each other's tokens.
+                repeated = repeat_prompts(prompts, len(drawn[0]), SIDE_BY_SIDE * settings.max_new_tokens)
+                decode(self.model, repeated, list(chain.from_iterable(drawn)), settings)
+        found = [[search, *samples] for search, samples in zip(searches, drawn, strict=True)]
+        return [[text for search in of for text in self._texts(search)[0]] for of in found]
 
     def samples(
         self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling, limits: Limits
     ) -> list[list[str]]:
-        searches = self._sampling(dialogues, settings, sampling)
-        self._run_in_turn(dialogues, searches, settings, sampling.count, limits, lambda _: None)
-        return [self._texts(search)[0] for search in searches]
+        drawn = self._sampling(dialogues, settings, sampling)
+        rows = [row for row, searches in enumerate(drawn) for _ in searches]
+        searches = list(chain.from_iterable(drawn))
+        repeated = [dialogues[row] for row in rows]
+        self._run_in_turn(repeated, searches, settings, min(sampling.count, SIDE_BY_SIDE), limits, lambda _: None)
+        return [[text for search in of for text in self._texts(search)[0]] for of in drawn]
 
     def best(self, dialogues: Sequence[str], settings: Sequence[DecodingSettings]) -> list[list[str]]:
         """The best summary of each dialogue under each of the settings: (settings, dialogues).
@@ -148,19 +157,19 @@ class TransformersWriter:
         num_beams = settings[0].num_beams
         penalties = [each.length_penalty for each in settings]
         return [
-            BeamSearch(end, num_beams, penalties) if num_beams > 1 else Chains(end)
+            BeamSearch(end, num_beams, penalties) if num_beams > 1 else Greedy(end)
             for end in self._endings(dialogues, settings[0])
         ]
 
-    def _sampling(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[Search]:
-        return [
-            Chains(
-                end,
-                [random.Random(f"{sampling.seed} {number} {dialogue}") for number in range(sampling.count)],
-                sampling.temperature,
-            )
-            for dialogue, end in zip(dialogues, self._endings(dialogues, settings), strict=True)
-        ]
+    def _sampling(self, dialogues: Sequence[str], settings: DecodingSettings, sampling: Sampling) -> list[list[Search]]:
+        """The searches of each dialogue, as many for all, of up to SIDE_BY_SIDE samples each."""
+        drawn: list[list[Search]] = []
+        for dialogue, end in zip(dialogues, self._endings(dialogues, settings), strict=True):
+            generators = [random.Random(f"{sampling.seed} {number} {dialogue}") for number in range(sampling.count)]
+            starts = range(0, sampling.count, SIDE_BY_SIDE)
+            parts = [generators[start : start + SIDE_BY_SIDE] for start in starts]
+            drawn.append([Samples(end, part, sampling.temperature) for part in parts])
+        return drawn
 
     def _endings(self, dialogues: Sequence[str], settings: DecodingSettings) -> list[Ending]:
         encoder, stop = self.builder.encoder, self.builder.stop_id

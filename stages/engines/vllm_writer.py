@@ -16,7 +16,7 @@ from typing import Any
 from stages.core.errors import UserError
 from stages.core.params import SEARCHED, Decoding, show
 from stages.engines.batches import Limits, Tell
-from stages.engines.beam_search import SAMPLED_FROM
+from stages.engines.chains import SAMPLED_FROM
 from stages.engines.settings import DecodingSettings, active
 from stages.engines.writer import Sampling
 from stages.models.prompt import PromptBuilder

@@ -21,7 +21,7 @@ from stages.decoding.find_adapter import find_folds
 from stages.decoding.likelihood import likelihoods
 from stages.decoding.postprocess import process
 from stages.decoding.resume_log import ResumeLog, resume_log_for
-from stages.decoding.tables import Table, in_batches
+from stages.decoding.tables import Table, in_batches, slots
 from stages.decoding.workers import least_limits, workers
 from stages.engines.batches import Tell, batches
 from stages.engines.load_writers import load_ensemble
@@ -60,15 +60,17 @@ def _write(params: Params, train: pd.DataFrame, dev: pd.DataFrame, log: ResumeLo
     of_folds = [train["dialogue"][train["fold"] == str(number)] for number in range(len(folds))]
     tables = [Table(dialogues.tolist(), number) for number, dialogues in enumerate(of_folds)]
     tables.append(Table(dev["dialogue"].tolist(), len(folds)))
-    room = settings.max_new_tokens * max(settings.num_beams, sampling.count)
+    # As much is held at once as where so many candidates of a dialogue are reranked.
+    decoding = params.decoding.model_copy(update={"rerank": "mbr", "samples": sampling.count})
     load = partial(load_ensemble, params.quantization, [*folds, paths.ADAPTER])
-    with workers(load, gpus_that_write(params.decoding)) as writers:
+    with workers(load, gpus_that_write(decoding)) as writers:
+        limits = least_limits(writers, decoding)
         *by_fold, of_dev = in_batches(
             writers,
             tables,
             propose_and_measure,
             (settings, sampling, params.decoding.postprocess),
-            divide=partial(batches, room=room, limits=least_limits(writers, params.decoding)),
+            divide=lambda lengths: batches(*slots(lengths, settings, decoding), limits),
             label="candidates",
             log=log,
         )

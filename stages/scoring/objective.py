@@ -6,7 +6,11 @@ on the way. `clipped` ROUGE counts each n-gram as often as both texts hold it. `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import fsum
+
+import numpy as np
 
 from stages.core.params import Evaluate
 from stages.scoring.morphemes import CUTTERS, Analyzer, as_analyzer, kiwi_morphemes
@@ -48,9 +52,14 @@ class Objective:
         What minimum-Bayes-risk decoding ranks by. A candidate that occurs twice supports its twin; one that stands
         alone has 0.
         """
-        texts = self._scorer.texts(candidates)
-        others = max(len(texts) - 1, 1)
-        return [
-            sum(self._pair(hypothesis, texts[j]).final for j in range(len(texts)) if j != i) / others
-            for i, hypothesis in enumerate(texts)
-        ]
+        if len(candidates) < 2:
+            return [0.0] * len(candidates)
+        from stages.scoring.pairwise import finals  # compiled code, which takes a second to import
+
+        times = Counter(candidates)
+        texts = self._scorer.texts(list(times))
+        matrix = np.mean([finals(texts, part) for part in self._parts], axis=0)
+        totals = [fsum(row) for row in matrix * list(times.values())]
+        others = len(candidates) - 1
+        by_text = dict(zip(times, (np.array(totals) - np.diag(matrix)) / others, strict=True))
+        return [float(by_text[candidate]) for candidate in candidates]

@@ -36,3 +36,12 @@ def test_a_gpu_holds_as_many_tokens_as_its_memory_beside_the_weights(
 def test_a_cpu_and_a_number_of_ones_own() -> None:
     assert limits_for(model("cpu", 20), 64, "auto") == Limits(64, CPU_SLOTS)
     assert limits_for(model("cuda", 20), 64, 5000) == Limits(64, 5000, WAITING)
+
+
+def test_the_logits_of_many_samples_leave_room_for_fewer_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32,000 logits of ten bytes for each of 1,000 samples: ten dialogues in 3 GiB."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 80 * 2**30))
+    assert limits_for(model("cuda", 20), 64, "auto", samples=100) == Limits(64, 178_403, WAITING)
+    assert limits_for(model("cuda", 20), 64, "auto", samples=1000) == Limits(10, 178_403, WAITING)
+    assert limits_for(model("cuda", 20), 64, 5000, samples=20_000) == Limits(1, 5000, WAITING)
+    assert limits_for(model("cpu", 20), 64, "auto", samples=1000) == Limits(64, CPU_SLOTS)

@@ -14,9 +14,11 @@ from stages.core.params import Quantization
 from stages.corpus.tables import read_table
 from stages.decoding.postprocess import process
 from stages.engines.batches import Limits, batches
-from stages.engines.beam_search import BeamSearch, Chains, Search
+from stages.engines.beam_search import BeamSearch
+from stages.engines.chains import Greedy
 from stages.engines.decode_loop import decode as decode_all
 from stages.engines.prefill import read_prefix, read_prompts, shared_prefix
+from stages.engines.search import Search
 from stages.engines.settings import DecodingSettings, Ending, ending
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling
@@ -147,14 +149,14 @@ def test_settings_that_differ_in_the_length_penalty_share_a_search(
 def test_samples_are_the_same_in_any_batch(
     model: PreTrainedModel, builder: PromptBuilder, dialogues: list[str]
 ) -> None:
-    writer, sampling = TransformersWriter(model, builder), Sampling(count=3, temperature=0.9, seed=7)
+    writer, sampling = TransformersWriter(model, builder), Sampling(count=11, temperature=0.9, seed=7)
     together = writer.samples(dialogues, GREEDY, sampling, Limits(16))
     assert [writer.samples([dialogue], GREEDY, sampling, Limits(16))[0] for dialogue in dialogues] == together
     longest_first = sorted(range(len(dialogues)), key=lambda row: -len(builder.prompt_ids(dialogues[row])))
     in_turn = writer.samples([dialogues[row] for row in longest_first], GREEDY, sampling, Limits(2))
     assert in_turn == [together[row] for row in longest_first]
-    assert all(len(set(texts)) == 3 for texts in together)
-    assert writer.samples(dialogues, GREEDY, Sampling(3, 0.9, 8), Limits(16)) != together
+    assert all(len(set(texts)) == 11 for texts in together)
+    assert writer.samples(dialogues, GREEDY, Sampling(11, 0.9, 8), Limits(16)) != together
     assert [texts[3:] for texts in writer.candidates(dialogues, BEAMS, sampling)] == together
 
 
@@ -180,7 +182,7 @@ def test_lengths_relative_to_the_dialogue(
         searches: list[Search] = []
         for count in tokens:
             end = ending(settings, builder.stop_id, count, builder.tokenizer.decode)
-            searches.append(BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end))
+            searches.append(BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end))
         decode_all(model, prompts, searches, settings)
         return [len(search.results()[0][0].ids) for search in searches]
 
@@ -211,7 +213,7 @@ def test_a_prompt_that_waits_begins_once_another_is_done(
     ends = [Ending(-1, 0, length, length) for length in lengths]
 
     def searches() -> list[Search]:
-        return [BeamSearch(end, beams, [1.0]) if beams > 1 else Chains(end) for end in ends]
+        return [BeamSearch(end, beams, [1.0]) if beams > 1 else Greedy(end) for end in ends]
 
     def results(of: Sequence[Search]) -> list[list[int]]:
         return [search.results()[0][0].ids for search in of]
