@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
 from typing import Any
 
-from stages.core.params import Decoding, Params
+from stages.core.params import Params
 from stages.corpus.hangul import hangul_share
 from stages.corpus.thinking import without_thinking
 from stages.decoding.postprocess import one_line, process
@@ -16,7 +15,7 @@ from stages.decoding.rerank import most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
 from stages.decoding.run_batches import run_batches
 from stages.decoding.workers import Here, Workers, least_limits
-from stages.engines.batches import SIDE_BY_SIDE, Limits, Tell, batches, queues
+from stages.engines.batches import Limits, Tell, batches, queues, slots
 from stages.engines.settings import DecodingSettings
 from stages.engines.writer import Sampling, Writer
 from stages.scoring.objective import Objective
@@ -26,13 +25,6 @@ TRIES = 4
 
 Prediction = dict[str, str]
 """`first`, a summary as the model wrote it, and `text`, the one that stands after writing again."""
-
-
-def slots(lengths: Sequence[int], settings: DecodingSettings, decoding: Decoding) -> tuple[list[int], int]:
-    """What is held of prompts of so many tokens, with their copies, and the tokens that are held after each."""
-    samples = decoding.samples if decoding.rerank == "mbr" else 0
-    copies = 1 + math.ceil(samples / SIDE_BY_SIDE)
-    return [copies * length for length in lengths], settings.max_new_tokens * (settings.num_beams + samples)
 
 
 def shaping(params: Params) -> dict[str, Any]:
@@ -82,6 +74,7 @@ def predict_tables(
     decoding = params.decoding
     lengths = workers.each(_prepare, tables)[0]
     limits = least_limits(workers, decoding)
+    samples = decoding.samples if decoding.rerank == "mbr" else 0
     # Candidates come of several searches for the same prompts, which keep their places meanwhile.
     divide = batches if decoding.rerank == "mbr" else queues
     rows = [(table, dialogue) for table in tables for dialogue in table.dialogues]
@@ -89,7 +82,7 @@ def predict_tables(
     cut = [
         [start + row for row in batch]
         for start, end in pairwise(starts)
-        for batch in divide(*slots(lengths[start:end], settings, decoding), limits)
+        for batch in divide(*slots(lengths[start:end], settings.num_beams, samples, settings.max_new_tokens), limits)
     ]
 
     def deal(missing: Sequence[list[int]], tell: Tell) -> Iterator[tuple[int, list[Prediction]]]:
@@ -125,7 +118,8 @@ def _predict(
         sampling = Sampling(decoding.samples, decoding.temperature, seed) if decoding.samples else None
         proposed = [list(chain.from_iterable(of)) for of in propose(writers, dialogues, settings, sampling)]
         objective = Objective.of(params.evaluate)
-        chosen = [most_agreed([process(text, decoding.postprocess) for text in texts], objective) for texts in proposed]
+        processed = [[process(text, decoding.postprocess) for text in texts] for texts in proposed]
+        chosen = most_agreed(processed, objective)
         firsts = [texts[best] for texts, best in zip(proposed, chosen, strict=True)]
         tell(len(dialogues))
     else:
