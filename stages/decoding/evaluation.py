@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,7 @@ from stages.decoding.postprocess import process
 from stages.decoding.rerank import most_agreed, propose
 from stages.decoding.run_batches import run_batches
 from stages.decoding.workers import Workers, least_limits
-from stages.engines.batches import Tell, batches
+from stages.engines.batches import Tell, batches, slots
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling
@@ -42,7 +43,8 @@ class Group:
 
     ways: list[Way]
     rows: tuple[int, ...]
-    hypotheses: int
+    beams: int
+    samples: int
 
 
 class Evaluation:
@@ -86,19 +88,19 @@ class Evaluation:
         for way in ways:
             if unknown := tuple(row for row in rows if row not in self.known[way]):
                 alike[way.settings if isinstance(way, Reranked) else None, unknown].append(way)
-        return [Group(of, unknown, max(map(self._hypotheses, of))) for (_, unknown), of in alike.items()]
+        return [self._group(of, unknown) for (_, unknown), of in alike.items()]
 
-    def _hypotheses(self, way: Way) -> int:
-        if isinstance(way, Reranked):
-            return max(way.settings.num_beams, self.decoding.samples)
-        return way.num_beams
+    def _group(self, ways: list[Way], rows: tuple[int, ...]) -> Group:
+        beams = max(way.settings.num_beams if isinstance(way, Reranked) else way.num_beams for way in ways)
+        return Group(ways, rows, beams, max(way.samples if isinstance(way, Reranked) else 0 for way in ways))
 
     def _evaluate(self, groups: Sequence[Group]) -> None:
         tried: list[tuple[Group, int]] = []
         cut: list[list[int]] = []
         for group in groups:
-            room = group.hypotheses * self.decoding.max_new_tokens
-            alone = batches([self.lengths[row] for row in group.rows], room, self.limits)
+            lengths = [self.lengths[row] for row in group.rows]
+            held = slots(lengths, group.beams, group.samples, self.decoding.max_new_tokens)
+            alone = batches(*held, self.limits)
             cut += [[len(tried) + row for row in batch] for batch in alone]
             tried += [(group, row) for row in group.rows]
 
@@ -147,9 +149,10 @@ def _rerank(
     proposed = propose(writers, dialogues, ways[0].settings, sampling)
     objective, rules = Objective.of(params.evaluate), params.decoding.postprocess
 
-    def agreed(candidates: Sequence[Sequence[str]], left_out: int) -> str:
-        """The best of one dialogue's candidates, by writer, without that many of each one's last samples."""
-        texts = [text for of in candidates for text in of[: len(of) - left_out]]
-        return texts[most_agreed([process(text, rules) for text in texts], objective)]
-
-    return [[agreed(of, most - way.samples) for of in proposed] for way in ways]
+    chosen = []
+    for way in ways:
+        # Of each writer's candidates the last samples are those that a way with fewer does not have.
+        texts = [list(chain.from_iterable(of[: len(of) - most + way.samples] for of in by)) for by in proposed]
+        best = most_agreed([[process(text, rules) for text in of] for of in texts], objective)
+        chosen.append([of[place] for of, place in zip(texts, best, strict=True)])
+    return chosen

@@ -13,11 +13,11 @@ from stages.corpus.thinking import without_thinking
 from stages.decoding.learned import Reranker
 from stages.decoding.likelihood import likelihoods
 from stages.decoding.postprocess import one_line, process
-from stages.decoding.rerank import most_agreed, most_korean, propose
+from stages.decoding.rerank import agreement, most_agreed, most_korean, propose
 from stages.decoding.resume_log import ResumeLog
-from stages.decoding.tables import Table, in_batches, slots
+from stages.decoding.tables import Table, in_batches
 from stages.decoding.workers import Here, Workers, least_limits
-from stages.engines.batches import Limits, Tell, batches, queues
+from stages.engines.batches import Limits, Tell, batches, queues, slots
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
 from stages.engines.writer import Sampling, Writer
@@ -69,6 +69,7 @@ def predict_tables(
     """
     decoding = params.decoding
     limits = least_limits(workers, decoding)
+    samples = 0 if decoding.rerank == "none" else decoding.samples
     # Candidates come of several searches for the same prompts, which keep their places meanwhile.
     divide = queues if decoding.rerank == "none" else batches
     return in_batches(
@@ -76,7 +77,7 @@ def predict_tables(
         tables,
         _predict,
         (settings, params, limits, reranker),
-        divide=lambda lengths: divide(*slots(lengths, settings, decoding), limits),
+        divide=lambda lengths: divide(*slots(lengths, settings.num_beams, samples, settings.max_new_tokens), limits),
         label=label,
         log=log,
     )
@@ -128,7 +129,7 @@ def _choose(
 ) -> list[int]:
     """The position of the best candidate of each dialogue: by what was learned, or else by minimum Bayes risk."""
     if reranker is None:
-        return [most_agreed(texts, objective) for texts in candidates]
+        return most_agreed(candidates, objective)
     reader = cast(TransformersWriter, writers[0])  # params.yaml asks for it
     values = likelihoods(reader, dialogues, candidates)
-    return [reranker.best(texts, of, objective.utilities(texts)) for texts, of in zip(candidates, values, strict=True)]
+    return list(map(reranker.best, candidates, values, agreement(candidates, objective)))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
+from stages.core.parallel import available_cores
 from stages.core.params import Params
 from stages.corpus.hangul import hangul_share
 from stages.engines.settings import DecodingSettings
@@ -35,14 +38,27 @@ def propose(
     return [list(of) for of in zip(*by_writer, strict=True)]
 
 
-def most_agreed(candidates: Sequence[str], objective: Objective) -> int:
-    """The position of the candidate with the highest expected score against the others, the first of equals.
+def most_agreed(candidates: Sequence[Sequence[str]], objective: Objective) -> list[int]:
+    """For each dialogue the candidate with the highest expected score against the others, the first of equals.
 
     Minimum Bayes risk decoding: what the candidates agree on is what a reference most likely says. A candidate that
     comes up several times counts as often.
+
+    Args:
+        candidates: of each dialogue, at least one.
+
+    Returns:
+        The position of the one that is chosen, of each dialogue.
     """
-    agreement = objective.utilities(candidates)
-    return agreement.index(max(agreement))
+    return [of.index(max(of)) for of in agreement(candidates, objective)]
+
+
+def agreement(candidates: Sequence[Sequence[str]], objective: Objective) -> list[list[float]]:
+    """For each dialogue the expected score of each candidate against the others."""
+    objective.analyse(list(chain.from_iterable(candidates)))
+    # Most of the time goes to compiled code, which lets other threads run.
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(objective.utilities, candidates))
 
 
 def most_korean(candidates: Sequence[str], least: float) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
-from stages.core.params import Decoding
 from stages.decoding.resume_log import ResumeLog
 from stages.decoding.run_batches import run_batches
 from stages.decoding.workers import Workers
-from stages.engines.batches import SIDE_BY_SIDE, Tell
-from stages.engines.settings import DecodingSettings
+from stages.engines.batches import Tell
 from stages.engines.writer import Writer
 
 T = TypeVar("T")
@@ -33,13 +30,6 @@ class Table:
     def writers(self, loaded: Sequence[Writer]) -> Sequence[Writer]:
         """Those that write."""
         return loaded if self.writer is None else [loaded[self.writer]]
-
-
-def slots(lengths: Sequence[int], settings: DecodingSettings, decoding: Decoding) -> tuple[list[int], int]:
-    """What is held of prompts of so many tokens, with their copies, and the tokens that are held after each."""
-    samples = 0 if decoding.rerank == "none" else decoding.samples
-    copies = 1 + math.ceil(samples / SIDE_BY_SIDE)
-    return [copies * length for length in lengths], settings.max_new_tokens * (settings.num_beams + samples)
 
 
 def in_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -86,6 +87,16 @@ def bytes_per_token(config: PreTrainedConfig, itemsize: int) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * heads * size * itemsize)
+
+
+def slots(lengths: Sequence[int], beams: int, samples: int, max_new_tokens: int) -> tuple[list[int], int]:
+    """What is held of prompts of so many tokens, with their copies for samples, and of what is written after each.
+
+    >>> slots([100, 90], beams=4, samples=0, max_new_tokens=10), slots([100], beams=1, samples=16, max_new_tokens=10)
+    (([100, 90], 40), ([300], 170))
+    """
+    copies = 1 + math.ceil(samples / SIDE_BY_SIDE)
+    return [copies * length for length in lengths], max_new_tokens * (beams + samples)
 
 
 def batches(lengths: Sequence[int], room: int, limits: Limits) -> list[list[int]]:

@@ -21,9 +21,9 @@ from stages.decoding.find_adapter import find_folds
 from stages.decoding.likelihood import likelihoods
 from stages.decoding.postprocess import process
 from stages.decoding.resume_log import ResumeLog, resume_log_for
-from stages.decoding.tables import Table, in_batches, slots
+from stages.decoding.tables import Table, in_batches
 from stages.decoding.workers import least_limits, workers
-from stages.engines.batches import Tell, batches
+from stages.engines.batches import Tell, batches, slots
 from stages.engines.load_writers import load_ensemble
 from stages.engines.settings import DecodingSettings
 from stages.engines.transformers_writer import TransformersWriter
@@ -63,6 +63,7 @@ def _write(params: Params, train: pd.DataFrame, dev: pd.DataFrame, log: ResumeLo
     # As much is held at once as where so many candidates of a dialogue are reranked.
     decoding = params.decoding.model_copy(update={"rerank": "mbr", "samples": sampling.count})
     load = partial(load_ensemble, params.quantization, [*folds, paths.ADAPTER])
+    held = partial(slots, beams=settings.num_beams, samples=sampling.count, max_new_tokens=settings.max_new_tokens)
     with workers(load, gpus_that_write(decoding)) as writers:
         limits = least_limits(writers, decoding)
         *by_fold, of_dev = in_batches(
@@ -70,7 +71,7 @@ def _write(params: Params, train: pd.DataFrame, dev: pd.DataFrame, log: ResumeLo
             tables,
             propose_and_measure,
             (settings, sampling, params.decoding.postprocess),
-            divide=lambda lengths: batches(*slots(lengths, settings, decoding), limits),
+            divide=lambda lengths: batches(*held(lengths), limits),
             label="candidates",
             log=log,
         )

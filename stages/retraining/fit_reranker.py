@@ -13,6 +13,7 @@ from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.decoding.learned import FEATURES, Reranker, features
+from stages.decoding.rerank import agreement
 from stages.scoring.candidates import Candidate, CandidateRow
 from stages.scoring.objective import Objective
 from stages.scoring.reward import reward, score
@@ -52,13 +53,12 @@ def fit_reranker(rows: Sequence[CandidateRow], params: Params) -> dict[str, Any]
     Raises:
         UserError: there are not two folds with candidates to choose among.
     """
-    objective = Objective.of(params.evaluate)
+    several = [row for row in rows if len(row.candidates) > 1]
+    texts = [[each.text for each in row.candidates] for row in several]
     by_fold: dict[str, list[Weighed]] = {}
-    for row in rows:
-        if len(row.candidates) > 1:
-            agreement = objective.utilities([each.text for each in row.candidates])
-            worth = [reward(each, params.evaluate.objective, params.reward) for each in row.candidates]
-            by_fold.setdefault(row.fold, []).append(Weighed(row.candidates, agreement, worth))
+    for row, agreed in zip(several, agreement(texts, Objective.of(params.evaluate)), strict=True):
+        worth = [reward(each, params.evaluate.objective, params.reward) for each in row.candidates]
+        by_fold.setdefault(row.fold, []).append(Weighed(row.candidates, agreed, worth))
     dev = by_fold.pop("", [])
     if len(by_fold) < 2:
         raise UserError(f"{paths.CANDIDATES}: fewer than two folds have rows with candidates; raise candidates.samples")

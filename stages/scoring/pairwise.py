@@ -97,7 +97,7 @@ def _numbered(texts: Sequence[Text]) -> tuple[Counts, Counts, Counts]:
     return np.array(words, dtype=np.int64), starts, firsts
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _lengths(reference: Counts, hypothesis: Counts, lengths: Counts) -> None:
     """The dynamic programme of the longest common subsequence: lengths[i, j] of the first i and j words."""
     for i in range(1, len(reference) + 1):
@@ -108,7 +108,7 @@ def _lengths(reference: Counts, hypothesis: Counts, lengths: Counts) -> None:
                 lengths[i, j] = max(lengths[i - 1, j], lengths[i, j - 1])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _subsequence_lengths(words: Counts, starts: Counts) -> Counts:
     """The length of the longest common subsequence of each two texts, which begin at `starts`."""
     texts = len(starts) - 1
@@ -123,7 +123,7 @@ def _subsequence_lengths(words: Counts, starts: Counts) -> Counts:
     return common
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _united_subsequences(words: Counts, starts: Counts, firsts: Counts) -> Counts:
     """The distinct words in the common subsequences of any two sentences, of each two texts.
 

@@ -89,7 +89,7 @@ def test_the_candidate_that_the_others_support_is_taken() -> None:
 
 
 def test_of_equals_the_first_is_taken() -> None:
-    assert most_agreed(["가다.", "나다.", "가다.", "나다."], Objective("balanced")) == 0
-    assert most_agreed(["하나"], Objective("balanced")) == 0
+    several = [["가다.", "나다.", "가다.", "나다."], ["하나"], ["가다.", "나다.", "나다."]]
+    assert most_agreed(several, Objective("balanced")) == [0, 0, 1]
     assert most_korean(["a", "가b", "가나", "다라"], 0.9) == 2
     assert most_korean(["a", "가b", "나c"], 0.9) == 1
