@@ -29,24 +29,29 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
 LIBRARIES = (
     "torch",
+    "torch.nn.attention.varlen",
     "transformers",
     "peft",
     "bitsandbytes",
     "trl",
+    "trl.trainer.sft_trainer",
     "datasets",
     "dvclive",
     "pandas",
+    "pandera.backends.pandas.builtin_checks",
     "pandera.pandas",
+    "pandera.strategies.pandas_strategies",
+    "phonenumbers",
     "kiwipiepy",
     "jinja2",
     "ruamel.yaml",
     "transformers.models.llama.modeling_llama",
+    "dvc.api",
     "dvc.cli.parser",
     "dvc.repo",
     "dvc.repo.experiments.queue.celery",
@@ -223,15 +228,18 @@ def write_locks_in_c() -> None:
         yaml.dump(data, written)
         stream.write(written.getvalue().decode())
 
-    def modify(path: str, fs: Any = None) -> AbstractContextManager[Any]:
+    def modify(path: str, fs: Any = None) -> Any:
         return _modify_data(path, parse_yaml, dump, fs=fs) if path.endswith(".lock") else real(path, fs=fs)
 
     real, dvcfile.modify_yaml = dvcfile.modify_yaml, modify
 
 
 def main() -> None:
+    import transformers.conversion_mapping
+
     for name in LIBRARIES:
         importlib.import_module(name)
+    transformers.conversion_mapping.get_checkpoint_conversion_mapping("llama")  # makes the table for all models
     read_dictionaries()
     read_yaml_once()
     write_locks_in_c()
