@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 from stages.core.files import write_json
 from tests.clone import ROOT, Clone
@@ -26,22 +27,25 @@ from tests.tiny_project import build_project
 
 LONGEST = (
     "test_readme.py",
+    "test_submit.py",  # by the second process, while the first makes what these two and others begin with
     "test_experiments.py",
     "test_reproducibility.py",
-    "test_train.py",
+    "test_sweep.py",
     "test_families.py",
+    "test_train.py",
+    "test_several_gpus.py",
     "test_download.py",
     "test_quiet.py",
     "test_folds.py",
-    "test_retraining.py",
-    "test_submit.py",
-    "test_sweep.py",
-    "test_several_gpus.py",
     "test_train_parallel.py",
+    "test_retraining.py",
+    "test_ablation.py",
+    "test_refit.py",
+    "test_fetch_model.py",
     "test_hooks.py",
     "test_forges.py",
     "test_llm_faults.py",
-    "test_ablation.py",
+    "test_infer.py",
 )
 """The files that take minutes, of which one at the end would leave a worker alone with it."""
 
@@ -75,12 +79,22 @@ def hub() -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A small copy of the repository in which `make repro` has run and its results are committed."""
-    clone = Clone(tmp_path_factory.mktemp("finished") / "repository")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
+    """A small copy of the repository in which `make repro` has run and its results are committed.
+
+    Of several processes that test, the first to ask makes it, and each has a copy of its own.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "first_run"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            clone = Clone(tmp_path_factory.mktemp("first_run") / "repository")
+            clone.link_environment()
+            clone.run("make", "repro")
+            clone.commit("results")
+            clone.folder.rename(shared)
+    clone = Clone.copy(shared, tmp_path_factory.mktemp("finished") / "repository")
     clone.link_environment()
-    clone.run("make", "repro")
-    clone.commit("results")
     return clone
 
 
