@@ -2,9 +2,9 @@
 
 Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model, and importing DVC
 longer than what most of its commands do. So one process imports them, and is forked for each `dvc` and each
-`python -m stages.NAME` that a clone runs. The stage itself, its modules and its working folder are the clone's;
-everything else that is run with this `python` runs with the real one. Where the command is killed, so is the fork with
-all that it has started, or alone with KILLED_ALONE in its environment.
+`python -m stages.NAME` or `benchmarks.NAME` that a clone runs. The stage itself, its modules and its working folder are
+the clone's; everything else that is run with this `python` runs with the real one. Where the command is killed, so is
+the fork with all that it has started, or alone with KILLED_ALONE in its environment.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ COMMAND = """#!{python} -SE
 import array, json, os, socket, sys
 
 words = ["-m", "dvc", *sys.argv[1:]] if os.path.basename(sys.argv[0]) == "dvc" else sys.argv[1:]
-if words[:1] != ["-m"] or words[1] != "dvc" and not words[1].startswith("stages."):
+if words[:1] != ["-m"] or words[1] != "dvc" and not words[1].startswith(("stages.", "benchmarks.")):
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
