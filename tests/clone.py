@@ -67,6 +67,14 @@ class Clone:
         clone._name_user()
         return clone
 
+    @classmethod
+    def copy(cls, repository: Path, folder: Path) -> Clone:
+        """Another one in the same state, DVC's cache and the base model included; the environment is to be linked."""
+        clone = cls.__new__(cls)
+        clone.folder = folder
+        shutil.copytree(repository, folder, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+        return clone
+
     def copy_files(self) -> None:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -7,38 +7,45 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
 
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 from stages.core.files import write_json
-from tests.clone import Clone
+from tests.clone import ROOT, Clone
 from tests.fake_hub import FakeHub
 from tests.fake_openai import KEY, FakeOpenAI
+from tests.preloaded_python import LIBRARIES
 from tests.tiny import build_tiny_checkpoint
 from tests.tiny_project import build_project
 
 LONGEST = (
     "test_readme.py",
+    "test_submit.py",  # by the second process, while the first makes what these two and others begin with
     "test_experiments.py",
     "test_reproducibility.py",
-    "test_train.py",
+    "test_sweep.py",
     "test_families.py",
+    "test_train.py",
+    "test_several_gpus.py",
     "test_download.py",
     "test_quiet.py",
     "test_folds.py",
-    "test_retraining.py",
-    "test_submit.py",
-    "test_sweep.py",
-    "test_several_gpus.py",
     "test_train_parallel.py",
+    "test_retraining.py",
+    "test_ablation.py",
+    "test_refit.py",
+    "test_fetch_model.py",
     "test_hooks.py",
     "test_forges.py",
     "test_llm_faults.py",
-    "test_ablation.py",
+    "test_infer.py",
 )
 """The files that take minutes, of which one at the end would leave a worker alone with it."""
 
@@ -72,12 +79,22 @@ def hub() -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A small copy of the repository in which `make repro` has run and its results are committed."""
-    clone = Clone(tmp_path_factory.mktemp("finished") / "repository")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
+    """A small copy of the repository in which `make repro` has run and its results are committed.
+
+    Of several processes that test, the first to ask makes it, and each has a copy of its own.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "first_run"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            clone = Clone(tmp_path_factory.mktemp("first_run") / "repository")
+            clone.link_environment()
+            clone.run("make", "repro")
+            clone.commit("results")
+            clone.folder.rename(shared)
+    clone = Clone.copy(shared, tmp_path_factory.mktemp("finished") / "repository")
     clone.link_environment()
-    clone.run("make", "repro")
-    clone.commit("results")
     return clone
 
 
@@ -96,6 +113,16 @@ def with_llm(finished: Clone, llm: FakeOpenAI) -> Clone:
     finished.dvc("repro")
     finished.commit("a server on loopback")
     return finished
+
+
+@pytest.fixture
+def forkserver(monkeypatch: pytest.MonkeyPatch) -> ForkServerContext:
+    """Starts processes as `spawn` does, but for what takes ten seconds in each: the libraries are imported once."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES, "stages.train", "stages.tune_decoding", "stages.infer"])
+    return context
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +20,8 @@ from typing import Any, Literal, Self
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests.preloaded_python import folder_of_python
 
 ROOT = Path(__file__).parents[1]
 KEY = "up_Zk81vQ0xSecretOfTheTest93"
@@ -200,11 +201,13 @@ class Workspace:
         return (self.folder / path).read_text(encoding="utf-8")
 
     def run(self, stage: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a stage as DVC does, in a process of its own."""
+        """Run a stage as DVC does, in a process of its own, which finds libraries imported."""
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+        variables["PATH"] = os.pathsep.join([folder_of_python(variables), variables["PATH"]])
         return subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}", *arguments],
+            ["python", "-m", f"stages.{stage}", *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            env=variables,
             capture_output=True,
             text=True,
             timeout=60,

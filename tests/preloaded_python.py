@@ -2,9 +2,9 @@
 
 Importing torch, transformers, peft and trl takes longer than what a stage does with the tiny model, and importing DVC
 longer than what most of its commands do. So one process imports them, and is forked for each `dvc` and each
-`python -m stages.NAME` that a clone runs. The stage itself, its modules and its working folder are the clone's;
-everything else that is run with this `python` runs with the real one. Where the command is killed, so is the fork with
-all that it has started, or alone with KILLED_ALONE in its environment.
+`python -m stages.NAME` or `benchmarks.NAME` that a clone runs. The stage itself, its modules and its working folder are
+the clone's; everything else that is run with this `python` runs with the real one. Where the command is killed, so is
+the fork with all that it has started, or alone with KILLED_ALONE in its environment.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import json
 import os
+import pickle
 import runpy
 import shutil
 import signal
@@ -25,26 +27,42 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 LIBRARIES = (
     "torch",
+    "torch.nn.attention.varlen",
     "transformers",
     "peft",
     "bitsandbytes",
     "trl",
+    "trl.trainer.sft_trainer",
     "datasets",
     "dvclive",
     "pandas",
+    "pandera.backends.pandas.builtin_checks",
     "pandera.pandas",
+    "pandera.strategies.pandas_strategies",
+    "phonenumbers",
     "kiwipiepy",
     "jinja2",
     "ruamel.yaml",
     "transformers.models.llama.modeling_llama",
+    "dvc.api",
     "dvc.cli.parser",
     "dvc.repo",
+    "dvc.repo.experiments.queue.celery",
+    "dvc.repo.experiments.show",
+    "dvc.repo.index",
+    "dvc.repo.plots",
+    "dvc.utils.hydra",
+    "dvc_task.app",
+    "dulwich.porcelain",
+    "hydra",
+    "pygit2",
     "hypothesis",  # by pandera
     "openai.resources.chat",
     "aiohttp",
@@ -56,7 +74,7 @@ COMMAND = """#!{python} -SE
 import array, json, os, socket, sys
 
 words = ["-m", "dvc", *sys.argv[1:]] if os.path.basename(sys.argv[0]) == "dvc" else sys.argv[1:]
-if words[:1] != ["-m"] or words[1] != "dvc" and not words[1].startswith("stages."):
+if words[:1] != ["-m"] or words[1] != "dvc" and not words[1].startswith(("stages.", "benchmarks.")):
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -179,10 +197,52 @@ def read_dictionaries() -> None:
     kiwipiepy.Kiwi = read
 
 
+def read_yaml_once() -> None:
+    """Have a command parse each text of YAML once: DVC reads each file up to a dozen times."""
+    from ruamel.yaml import YAML
+
+    real = YAML.load
+    parsed = functools.cache(lambda text: pickle.dumps(real(YAML(typ="safe"), text)))
+
+    def load(self: YAML, stream: Any) -> Any:
+        known = isinstance(stream, str) and self.typ == ["safe"] and not self.pure
+        return pickle.loads(parsed(stream)) if known else real(self, stream)
+
+    YAML.load = load  # type: ignore[method-assign]
+
+
+def write_locks_in_c() -> None:
+    """Have DVC read and write dvc.lock in C, to the same bytes: Python takes a second for each stage that runs."""
+    from dvc import dvcfile
+    from dvc.utils.serialize._common import _modify_data
+    from dvc.utils.serialize._yaml import parse_yaml
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.representer.add_representer(OrderedDict, type(yaml.representer).represent_dict)
+
+    def dump(data: Any, stream: TextIO) -> None:
+        written = io.BytesIO()
+        yaml.dump(data, written)
+        stream.write(written.getvalue().decode())
+
+    def modify(path: str, fs: Any = None) -> Any:
+        return _modify_data(path, parse_yaml, dump, fs=fs) if path.endswith(".lock") else real(path, fs=fs)
+
+    real, dvcfile.modify_yaml = dvcfile.modify_yaml, modify
+
+
 def main() -> None:
+    import transformers.conversion_mapping
+
     for name in LIBRARIES:
         importlib.import_module(name)
+    transformers.conversion_mapping.get_checkpoint_conversion_mapping("llama")  # makes the table for all models
     read_dictionaries()
+    read_yaml_once()
+    write_locks_in_c()
     gc.freeze()
     sys.path[0] = ""
     module, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
 from stages import infer, train, tune_decoding
 from stages.core import paths
+from stages.decoding import workers
 from stages.engines.transformers_writer import TransformersWriter
 from tests.tiny_project import configure
 
@@ -22,16 +24,16 @@ def train_once() -> None:
 
 
 @pytest.fixture
-def trained(project_after: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as this process has it
+def trained(project_after: Callable[..., Path]) -> None:
     project_after(train_once)
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def two_gpus(forkserver: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def spread() -> None:
         for stage in (infer, tune_decoding):
             monkeypatch.setattr(stage, "gpus_that_write", lambda decoding: ["", ""])
+        monkeypatch.setattr(workers, "get_context", lambda method: forkserver)
 
     return spread
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from stages.core.files import read_json
 from stages.training.processes import PeerEnded
 from stages.training.trainer import SummaryTrainer
 from tests.test_train import CHECKPOINTS, outputs
-from tests.tiny_project import ROOT, configure
+from tests.tiny_project import configure
 
 MACHINE = "models/training/machine.json"
 
@@ -86,8 +87,7 @@ def start(count: int, *, fails: tuple[int, int] | None = None, other_host: Path 
     here = Path.cwd()
     folders = [here, other_host] if other_host else [here]
     on_a_host = count // len(folders)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = multiprocessing.get_context("forkserver")  # as the fixture of this name has set it up
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -112,8 +112,7 @@ def whole(tiny_projects: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def project(whole: dict[str, bytes], project_after: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # by which the process that is forked imports this module
+def project(whole: dict[str, bytes], project_after: Callable[..., Path], forkserver: ForkServerContext) -> Path:
     return project_after(four_lanes)
 
 
