@@ -3,6 +3,7 @@
 An evaluation of 499 dialogues with three references each, as large as the competition's dev table, in full:
 scores at both levels, baselines, checks, intervals and the report. Then 100,000 pairs at morpheme level, three
 references to a hypothesis and no text twice. The package `rouge` 1.0.1 scores some of the same pairs beside them.
+At last what minimum Bayes risk takes among a dialogue's candidates: all pairs of them one by one, and all at once.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from rouge import Rouge
 
+from stages.core.errors import UserError, run_stage
 from stages.corpus.tables import Split, read_table, references
 from stages.pages.evaluation_page import render_report
 from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import as_analyzer, cut_with_kiwi, kiwi_morphemes, remembering
-from stages.scoring.rouge import Scorer
+from stages.scoring.pairwise import PAIRS, finals
+from stages.scoring.rouge import Scorer, clipped, published
 from stages.scoring.scored_rows import measure, score_rows
 
 SAMPLE = Path("data/sample")
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 DIALOGUES = 499
-PAIRS = 100_000
-PAIRS_OF_THE_PACKAGE = 2_000
+SCORED = 100_000
+SCORED_BY_THE_PACKAGE = 2_000
 REFERENCES = 3
+CANDIDATES = (17, 97, 291)
+"""A greedy summary and 16 samples, or 96, and those of three adapters."""
 
 
 def sample() -> tuple[list[str], list[str]]:
@@ -65,6 +71,16 @@ def evaluation(dialogues: Sequence[str], write: Callable[[], str]) -> None:
     render_report({"dev": (scored, baselines)}, {"chosen": {}}, cut)
 
 
+def agreement(candidates: Sequence[str]) -> None:
+    texts = Scorer(kiwi_morphemes).texts(candidates)
+    with timed(f"{len(texts)} candidates: all pairs, one by one"):
+        alone = [[[pair(ours, theirs).final for theirs in texts] for ours in texts] for pair in PAIRS]
+    with timed(f"{len(texts)} candidates: all pairs at once"):
+        together = [finals(texts, pair) for pair in PAIRS]
+    if not np.array_equal(alone, together):
+        raise UserError("the two give different scores")
+
+
 def main() -> None:
     dialogues, sentences = sample()
     write = writer(sentences)
@@ -72,7 +88,7 @@ def main() -> None:
     with timed(f"an evaluation of {DIALOGUES} dialogues, {REFERENCES} references each"):
         evaluation(dialogues, write)
 
-    hypotheses = [write() for _ in range(PAIRS // REFERENCES + 1)]
+    hypotheses = [write() for _ in range(SCORED // REFERENCES + 1)]
     refs = [[write() for _ in range(REFERENCES)] for _ in hypotheses]
     scorer = Scorer(kiwi_morphemes)
     with timed(f"{len(refs) * REFERENCES:,} pairs: analysis"):
@@ -81,11 +97,16 @@ def main() -> None:
         scorer.rows(hypotheses, refs)
 
     pairs = [(hypothesis, reference) for hypothesis, row in zip(hypotheses, refs, strict=True) for reference in row]
-    few = pairs[:PAIRS_OF_THE_PACKAGE]
+    few = pairs[:SCORED_BY_THE_PACKAGE]
     ours, theirs = (kiwi_morphemes(texts) for texts in zip(*few, strict=True))
     with timed(f"{len(few):,} pairs: scores by the package rouge"):
         Rouge().get_scores(ours, theirs)
 
+    finals(Scorer(kiwi_morphemes).texts(["가.", "나."]), published)  # compiles
+    finals(Scorer(kiwi_morphemes).texts(["가.", "나."]), clipped)
+    for count in CANDIDATES:
+        agreement([write() for _ in range(count)])
+
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)
