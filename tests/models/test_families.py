@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from functools import cache
-from itertools import chain
-from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +203,23 @@ def test_saved_adapter_export_and_what_the_engine_writes(kind: str, manifest: An
         assert [texts[0] for texts in writer.candidates(DIALOGUES, settings)] == [
             alone[order.index(text)] for text in DIALOGUES
         ]
-    drawn = Sampling(count=9, temperature=0.5, seed=1)
-    samples = writer.samples(order, GREEDY, drawn, Limits(rows=2))
-    assert [len(texts) for texts in samples] == [9] * len(order)
-    together = [texts[1:] for texts in writer.candidates(order, GREEDY, drawn)]
-    # What a recurrent layer holds depends on the padding, in its last digits: a draw may fall on another token.
-    assert together == samples or not reads_packed(model.config)
-    assert sum(map(eq, chain(*together), chain(*samples))) >= 0.9 * 9 * len(order)
-
     save_merged(fold(model), builder, GREEDY, tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
     assert merged.config.model_type == WRAPPED.get(kind, kind)
     with torch.no_grad():
         torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "lfm2"])
+def test_samples_share_copies_of_their_prompt(kind: str, manifest: Any) -> None:
+    """The ninth sample of a dialogue has a copy of its own, beside other dialogues or not."""
+    model = load_for_generation(manifest(kind), None, FLOAT32)
+    builder = PromptBuilder(load_tokenizer(manifest(kind)), PromptSettings("plain", "요약", 200, None, ()))
+    order = sorted(DIALOGUES, key=lambda text: -len(builder.prompt_ids(text)))
+    writer, drawn = TransformersWriter(model, builder), Sampling(count=9, temperature=0.5, seed=1)
+    samples = writer.samples(order, GREEDY, drawn, Limits(rows=2))
+    assert [len(texts) for texts in samples] == [9] * len(order)
+    assert [texts[1:] for texts in writer.candidates(order, GREEDY, drawn)] == samples
 
 
 def generate(model: PreTrainedModel, builder: PromptBuilder, dialogue: str, settings: DecodingSettings) -> str:
