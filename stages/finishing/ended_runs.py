@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,4 +60,5 @@ def read_run(changes: Settings, read: Read, params: Params) -> tuple[Run, dict[s
     batch = int(changes.get("train.batch_size", params.train.batch_size))
     steps = steps_of(read(paths.TRAIN_METRICS / LOSSES).decode())
     scores = [objective_of(row.finals, params.evaluate.objective) for row in dev.values()]
-    return Run(changes, scores, steps * batch), dev
+    shape = json.loads(read(paths.EVAL_METRICS))["dev"]
+    return Run(changes, scores, steps * batch, shape["repeats"], shape["length_ratio"]), dev

@@ -42,12 +42,13 @@ def as_table(lines: Sequence[Line], chosen: Line, objective: str, failed: Sequen
     if len(as_good) > 1:
         text.append(
             f"{len(as_good)} settings are within one standard error of the best on the half that chooses. Of these, "
-            "params.yaml as it is was preferred, else the one that trains on the fewest rows."
+            "fewer repeats and a length near the references' were preferred; where these are alike, params.yaml as it "
+            "is, else the one that trains on the fewest rows."
         )
     text += [
         "",
-        "| settings | rows trained | half that chooses | other half | gain there | |",
-        "|---|---:|---:|---:|---|---|",
+        "| settings | rows trained | half that chooses | other half | gain there | repeats | length | |",
+        "|---|---:|---:|---:|---|---:|---:|---|",
         *(_row(line, is_chosen=line is chosen) for line in lines),
     ]
     if failed:
@@ -60,7 +61,7 @@ def _row(line: Line, *, is_chosen: bool) -> str:
     note = "chosen" if is_chosen else "as good as the best" if line.is_as_good else ""
     return (
         f"| {described(line.run.changes)} | {line.run.rows_trained:,} | {line.choosing:.2f} | {line.telling:.2f} "
-        f"| {gain} | {note} |"
+        f"| {gain} | {line.run.repeats:.0f}% | {line.run.length_ratio:.2f} | {note} |"
     )
 
 

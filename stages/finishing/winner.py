@@ -9,11 +9,13 @@ from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.params import Settings
-from stages.decoding.choice import within_noise
+from stages.decoding.choice import Average, within_noise
 from stages.scoring.bootstrap import Difference, interval, paired
 from stages.scoring.objective import OBJECTIVES
 
 LEAST_ROWS = 4
+ALIKE = 0.1
+"""Difference in shape that counts as none: one summary in ten that repeats itself, or a tenth too long or too short."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,15 @@ class Run:
         changes: what it has otherwise than params.yaml; nothing, for the run that others are compared with.
         scores: of each dialogue of dev, by the objective.
         rows_trained: how many rows training took, each time that it took one.
+        repeats: percent of dev's summaries that say the same three words twice.
+        length_ratio: characters of dev's summaries for each one of the references.
     """
 
     changes: Settings
     scores: Sequence[float]
     rows_trained: int
+    repeats: float
+    length_ratio: float
 
 
 @dataclass(frozen=True)
@@ -85,20 +91,22 @@ def compare(runs: Sequence[Run]) -> list[Line]:
 
 
 def winner(lines: Sequence[Line]) -> Line:
-    """Of the runs within noise of the best: the one without changes, else the one that trains on the fewest rows.
+    """Of the runs within noise of the best, one whose summaries have about the best shape: few repeats, a fair length.
 
-    Of equals it is the one with the higher score on the half that chooses, then the one that changes less.
+    Of these it is the one without changes, else the one that trains on the fewest rows; then the one with the higher
+    score on the half that chooses, then the one that changes less.
     """
     as_good = [line for line in lines if line.is_as_good]
+    least = min(map(misshape, as_good))
     return min(
-        as_good,
-        key=lambda line: (
-            bool(line.run.changes),
-            line.run.rows_trained,
-            -line.choosing,
-            len(line.run.changes),
-        ),
+        (line for line in as_good if misshape(line) <= least + ALIKE),
+        key=lambda line: (bool(line.run.changes), line.run.rows_trained, -line.choosing, len(line.run.changes)),
     )
+
+
+def misshape(line: Line) -> float:
+    """How far a run's summaries of dev are from the references' shape, as `Average` has it."""
+    return Average(line.choosing, line.run.repeats, line.run.length_ratio).misshape
 
 
 def as_record(line: Line, *, chosen: bool) -> dict[str, Any]:
@@ -107,6 +115,8 @@ def as_record(line: Line, *, chosen: bool) -> dict[str, Any]:
     record: dict[str, Any] = {
         "changes": line.run.changes,
         "rows_trained": line.run.rows_trained,
+        "repeats": line.run.repeats,
+        "length_ratio": line.run.length_ratio,
         **{name: [round(number, 4) for number in (of.mean, of.low, of.high)] for name, of in bounds.items()},
     }
     if line.gain:

@@ -14,9 +14,9 @@ from tests.tiny_project import ROOT, configure
 
 
 def test_the_table_says_what_was_chosen_and_why() -> None:
-    base = Run({}, [30, 30, 31, 31, 30, 32, 30, 30], 1200)
-    good = Run({"lora.r": 32}, [34, 33, 34, 33, 34, 35, 35, 33], 1200)
-    dear = Run({"train.epochs": 3}, [35, 30, 35, 31, 33, 29, 34.5, 31], 1800)
+    base = Run({}, [30, 30, 31, 31, 30, 32, 30, 30], 1200, 12.5, 1.04)
+    good = Run({"lora.r": 32}, [34, 33, 34, 33, 34, 35, 35, 33], 1200, 6.25, 0.96)
+    dear = Run({"train.epochs": 3}, [35, 30, 35, 31, 33, 29, 34.5, 31], 1800, 8, 1.0)
     lines = compare([base, good, dear])
     assert as_table(lines, winner(lines), "balanced", ["sweep-r-64-0a1b2c3d"]) == (
         "# A sweep of 3 settings\n"
@@ -25,15 +25,16 @@ def test_the_table_says_what_was_chosen_and_why() -> None:
         "with a 95% interval of paired differences.\n"
         "\n"
         "Chosen: **lora.r=32**. Its gain: +2.75 [+2.25, +3.00], p 0.1243: may be chance.\n"
-        "2 settings are within one standard error of the best on the half that chooses. Of these, params.yaml as it is "
-        "was preferred, else the one that trains on the fewest rows.\n"
+        "2 settings are within one standard error of the best on the half that chooses. Of these, fewer repeats and a "
+        "length near the references' were preferred; where these are alike, params.yaml as it is, else the one "
+        "that trains on the fewest rows.\n"
         "\n"
-        "| settings | rows trained | half that chooses | other half | gain there | |\n"
-        "|---|---:|---:|---:|---|---|\n"
-        "| as it is | 1,200 | 30.25 | 30.75 |  |  |\n"
-        "| lora.r=32 | 1,200 | 34.25 | 33.50 | +2.75 [+2.25, +3.00], p 0.1243: may be chance | chosen |\n"
+        "| settings | rows trained | half that chooses | other half | gain there | repeats | length | |\n"
+        "|---|---:|---:|---:|---|---:|---:|---|\n"
+        "| as it is | 1,200 | 30.25 | 30.75 |  | 12% | 1.04 |  |\n"
+        "| lora.r=32 | 1,200 | 34.25 | 33.50 | +2.75 [+2.25, +3.00], p 0.1243: may be chance | 6% | 0.96 | chosen |\n"
         "| train.epochs=3 | 1,800 | 34.38 | 30.25 | -0.50 [-2.25, +0.75], p 1.0000: may be chance "
-        "| as good as the best |\n"
+        "| 8% | 1.00 | as good as the best |\n"
         "\n"
         "Failed: sweep-r-64-0a1b2c3d. `dvc queue logs NAME` says why; the next sweep tries them again.\n"
     )
@@ -53,7 +54,7 @@ def test_the_recipe_brings_back_what_was_chosen_whatever_stood_there_before(proj
     configure(train={"batch_size": 8}, lora={"alpha": 64})
     present = {"lora.r": 16, "train.learning_rate": 2e-4, "lora.alpha": 64, "train.batch_size": 8, "train.epochs": 2}
     scores = [30, 31, 30, 31, 30, 31]
-    lines = compare([Run({}, scores, 10), Run({"lora.r": 32}, [score + 1 for score in scores], 10)])
+    lines = compare([Run({}, scores, 10, 5, 1.0), Run({"lora.r": 32}, [score + 1 for score in scores], 10, 5, 1.0)])
     grids: list[dict[str, list[Any]]] = [{"lora.r": [32, 64]}, {"train.learning_rate": [1e-4], "lora.r": [32]}]
     text = as_recipe(winner(lines), tried_values(grids, present), differing(present), 4, "balanced")
     assert text == (

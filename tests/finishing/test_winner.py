@@ -16,8 +16,10 @@ from stages.scoring.objective import OBJECTIVES, Objective
 from stages.scoring.rouge import Scorer
 
 
-def run(changes: dict[str, object], *scores: float, rows: int = 100) -> Run:
-    return Run(changes, scores, rows)
+def run(
+    changes: dict[str, object], *scores: float, rows: int = 100, repeats: float = 5, length_ratio: float = 1.0
+) -> Run:
+    return Run(changes, scores, rows, repeats, length_ratio)
 
 
 def noisy(mean: float, seed: int, rows: int = 200) -> list[float]:
@@ -81,6 +83,19 @@ def test_within_noise_the_cheaper_wins_over_the_best() -> None:
     _, chosen = lines(base, mixed, cheap, cheaper_but_worse)
     assert fmean(choosing(mixed.scores)) > fmean(choosing(cheap.scores))
     assert chosen.run is cheap
+
+
+def test_within_noise_fewer_repeats_and_the_references_length_win() -> None:
+    scores = noisy(30, 1)
+    alike = [score + (place % 4 < 2) - 0.49 for place, score in enumerate(scores)]
+    repeating, fair = run({}, *scores, repeats=69), run({"lora.r": 32}, *alike, repeats=25, rows=300)
+    compared, chosen = lines(repeating, fair)
+    assert all(line.is_as_good for line in compared)
+    assert chosen.run is fair
+    record = as_record(chosen, chosen=True)
+    assert (record["repeats"], record["length_ratio"]) == (25, 1.0)
+    assert lines(run({}, *scores, length_ratio=1.5), fair)[1].run is fair
+    assert lines(run({}, *scores, repeats=28), fair)[1].run.changes == {}
 
 
 def test_of_equals_the_one_that_changes_less_wins() -> None:
