@@ -39,10 +39,21 @@ def changes(present: Settings, recipe: Settings, others: Sequence[Settings], sam
     back = {
         key: sample[key]
         for other in others
+        if stands(present, other, sample)
         for key, value in other.items()
         if key in sample and present.get(key) == value
     }
     return {key: value for key, value in (back | recipe).items() if present.get(key) != value}
+
+
+def stands(present: Settings, recipe: Settings, sample: Settings) -> bool:
+    """Whether a recipe was written, by half of what it has otherwise than the sample; of less, a user set it by hand.
+
+    >>> stands({"a": 2, "b": 1, "c": 1}, {"a": 2, "b": 3, "c": 4}, {"a": 1, "b": 1, "c": 1})
+    False
+    """
+    own = [key for key, value in recipe.items() if sample.get(key) != value]
+    return 2 * len([key for key in own if present.get(key) == recipe[key]]) >= len(own)
 
 
 def read_recipes(folder: Path) -> dict[str, Settings]:

@@ -67,6 +67,16 @@ def test_another_recipe_takes_back_what_the_first_had_set_and_keeps_the_users_ow
     assert text() == PARAMS.replace("  alpha: 32\n", "  alpha: 8\n").replace("  epochs: 2\n", "  epochs: 5\n")
 
 
+def test_a_users_own_value_stays_though_another_recipe_has_it_too(project: Path) -> None:
+    """Rank 32 and this learning rate are those of recipes for larger models, which nobody has written here."""
+    own = PARAMS.replace("  r: 16\n", "  r: 32\n").replace("  learning_rate: 2.0e-4\n", "  learning_rate: 1.0e-4\n")
+    Path("params.yaml").write_text(own, encoding="utf-8")
+    recipe.main(["few_rows"])
+    values = dict(flat(load_params(Path("params.yaml")).model_dump()))
+    assert (values["lora.r"], values["train.learning_rate"]) == (32, 1e-4)
+    assert values["folds.n"] == 3
+
+
 def test_recipes_are_listed_with_what_they_are_for(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe.main([])
     lines = capsys.readouterr().out.splitlines()
