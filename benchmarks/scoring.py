@@ -68,7 +68,7 @@ def evaluation(dialogues: Sequence[str], write: Callable[[], str]) -> None:
     copied = {name: [extract(dialogue) for dialogue in rows] for name, extract in BASELINES.items()}
     baselines = {name: morphemes.rows(texts, refs) for name, texts in copied.items()}
     measure(scored, baselines)
-    render_report({"dev": (scored, baselines)}, {"chosen": {}}, cut)
+    render_report({"dev": (scored, baselines)}, {"objective": "balanced", "chosen": {}}, cut)
 
 
 def agreement(candidates: Sequence[str]) -> None:
