@@ -36,6 +36,7 @@ from benchmarks.pipeline_runs import (
     run_stages,
     score,
     settings_of,
+    unfinished,
 )
 from stages.core import paths
 from stages.core.errors import UserError, run_stage
@@ -158,14 +159,12 @@ def read_setting(text: str) -> tuple[str, Any]:
 
 def missing_seeds(seeds: Sequence[int], known: Sequence[Result], steps: Sequence[str], least: float) -> list[int]:
     """Those of which the results lack something; one that ended at the gate lacks nothing."""
-    whole = []
-    for seed in seeds:
-        of = [each for each in known if each["seed"] == seed]
+
+    def asked(of: Sequence[Result]) -> set[str]:
         rooms = [each["room"] for each in of if each["name"] == GATE]
-        asked = {TUNED} if rooms and rooms[0] < least else {*steps}
-        if rooms and asked <= {each["name"] for each in of}:
-            whole.append(seed)
-    return [seed for seed in seeds if seed not in whole]
+        return {GATE, TUNED} if rooms and rooms[0] < least else {GATE, *steps}
+
+    return unfinished(seeds, known, asked)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from benchmarks.pipeline_runs import (
     run_stages,
     score,
     settings_of,
+    unfinished,
 )
 from stages.core.errors import run_stage
 from stages.core.params import Settings, read_yaml
@@ -102,10 +103,9 @@ def main() -> None:
     if options.steps:
         steps = {name: steps[name] for name in options.steps}
     known = [each for each in read_results(options.output, options.source) if each["name"] in steps]
-    whole = {seed for seed in options.seeds if {each["name"] for each in known if each["seed"] == seed} == {*steps}}
-    seeds = [seed for seed in options.seeds if seed not in whole]
+    seeds = unfinished(options.seeds, known, lambda _: steps)
     missing = [(options.recipe, options.source, seed, steps, options.keep) for seed in seeds]
-    known = [each for each in known if each["seed"] in whole]
+    known = [each for each in known if each["seed"] not in seeds]
     run_and_show(run, missing, known, list(steps), options)
 
 

@@ -14,7 +14,7 @@ import runpy
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -140,6 +140,18 @@ def read_results(output: Path | None, source: Path) -> list[Result]:
         return []
     results = [json.loads(line) for line in output.read_text().splitlines()]
     return [result for result in results if result["source"] == source.name]
+
+
+def unfinished(
+    seeds: Sequence[int], known: Sequence[Result], wanted: Callable[[Sequence[Result]], Collection[str]]
+) -> list[int]:
+    """The seeds of which some results are missing.
+
+    Args:
+        wanted: the names of the results that a seed has to have, given those that it has.
+    """
+    found = {seed: [each for each in known if each["seed"] == seed] for seed in seeds}
+    return [seed for seed, of in found.items() if not {*wanted(of)} <= {each["name"] for each in of}]
 
 
 def options_of(doc: str | None) -> argparse.ArgumentParser:

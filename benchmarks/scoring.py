@@ -24,7 +24,7 @@ from stages.pages.evaluation_page import render_report
 from stages.scoring.baselines import BASELINES
 from stages.scoring.morphemes import as_analyzer, cut_with_kiwi, kiwi_morphemes, remembering
 from stages.scoring.pairwise import PAIRS, finals
-from stages.scoring.rouge import Scorer, clipped, published
+from stages.scoring.rouge import Scorer
 from stages.scoring.scored_rows import measure, score_rows
 
 SAMPLE = Path("data/sample")
@@ -102,8 +102,8 @@ def main() -> None:
     with timed(f"{len(few):,} pairs: scores by the package rouge"):
         Rouge().get_scores(ours, theirs)
 
-    finals(Scorer(kiwi_morphemes).texts(["가.", "나."]), published)  # compiles
-    finals(Scorer(kiwi_morphemes).texts(["가.", "나."]), clipped)
+    for pair in PAIRS:
+        finals(scorer.texts(["가.", "나."]), pair)  # compiles
     for count in CANDIDATES:
         agreement([write() for _ in range(count)])
 

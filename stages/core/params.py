@@ -565,11 +565,8 @@ class Params(Section):
 
 def _contradictions(params: Params) -> Iterator[tuple[bool, str]]:
     """Whether values do not go together that are allowed each for itself, and what to say then."""
-    decoding, is_learned, aligns = (
-        params.decoding,
-        params.decoding.rerank == "learned",
-        params.align.objective != "none",
-    )
+    decoding = params.decoding
+    is_learned, aligns = decoding.rerank == "learned", params.align.objective != "none"
     weighed = decoding.rerank != "none" or decoding.tune_rerank
     yield (
         decoding.tune_rerank and not decoding.tune,
